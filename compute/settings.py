@@ -1,0 +1,78 @@
+"""Settings of the compute process: environment variables with the prefix SPLITUP_."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.uris import ObjectUri, parse_prefix
+
+Prefixes = Annotated[tuple[ObjectUri, ...], NoDecode]
+
+
+def _prefixes(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(parse_prefix(part.strip()) for part in value.split(",") if part.strip())
+    return value
+
+
+class ComputeSettings(BaseSettings):
+    """One frozen object, made at start; the table in docs/settings.md is generated from it."""
+
+    model_config = SettingsConfigDict(env_prefix="SPLITUP_", frozen=True, extra="ignore")
+
+    token_file: Path = Field(
+        description="File with the bearer token that both processes share; only its owner may read it."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback only if asked.")
+    compute_port: int = Field(8750, ge=0, le=65535, description="TCP port of the compute API; 0 takes a free one.")
+    log_level: str = Field("info", description="Least level of the log lines: debug, info, warning or error.")
+    state_dir: Path = Field(
+        Path("compute-state"), description="Folder for results and the list of created objects."
+    )
+    allowed_prefixes: Prefixes = Field(
+        description="Comma-separated s3:// or file:// prefixes below which requesters' folders and `public` lie."
+    )
+    output_prefix: Annotated[ObjectUri, NoDecode] = Field(description="Prefix below which outputs are written.")
+    model_stores: Prefixes = Field(
+        (), description="Comma-separated prefixes searched first for packages, `<hash>.json`."
+    )
+    catalogue: dict[str, str] = Field(
+        {}, description="JSON object: the operator's own model names, each with its hash."
+    )
+    trust_groups: dict[str, list[str]] = Field(
+        {},
+        description="JSON object: name of a group and its requesters (base58), who may read each other's folders.",
+    )
+    s3_endpoint_url: str | None = Field(
+        None, description="URL of the S3 endpoint; none takes the SDK's own choice."
+    )
+    s3_region: str = Field("us-east-1", description="Region used for signatures.")
+    s3_path_style: bool = Field(True, description="Bucket in the path (true) or in the host name (false).")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="Device to compute on.")
+    threads: int = Field(0, ge=0, description="Threads of torch per worker; 0 takes torch's own choice.")
+    max_running: int = Field(2, ge=1, le=64, description="Tasks that run at the same time in the worker.")
+    max_tasks: int = Field(64, ge=1, description="Unfinished tasks held at once; above it POST answers 429.")
+    max_compute_units: int = Field(10_000_000, ge=1, description="Largest cost of one task, in compute units.")
+    max_input_bytes: int = Field(8 << 30, ge=1, description="Largest sum of one task's inputs, in bytes.")
+    max_output_bytes: int = Field(4 << 30, ge=1, description="Largest sum of one task's outputs, in bytes.")
+    max_header_bytes: int = Field(1 << 20, ge=1024, description="Largest safetensors header, in bytes.")
+    max_object_tensors: int = Field(4096, ge=1, description="Most tensors in one safetensors object.")
+    max_graph_bytes: int = Field(1 << 20, ge=1024, description="Largest model package, in bytes.")
+    max_graph_nodes: int = Field(20_000, ge=1, description="Most nodes of one task graph.")
+    retry_after_s: float = Field(2.0, gt=0, description="Seconds that a 429 asks the listener to wait.")
+    result_keep_s: float = Field(
+        86_400.0, ge=0, description="Seconds after the deadline that an unacknowledged result is kept."
+    )
+    grace_s: float = Field(30.0, ge=0, description="Seconds that what runs may take to finish after SIGTERM.")
+
+    @field_validator("allowed_prefixes", "model_stores", mode="before")
+    @classmethod
+    def _parse_prefixes(cls, value: object) -> object:
+        return _prefixes(value)
+
+    @field_validator("output_prefix", mode="before")
+    @classmethod
+    def _parse_output_prefix(cls, value: object) -> object:
+        return parse_prefix(value) if isinstance(value, str) else value

@@ -1,0 +1,70 @@
+"""Settings of the listener process: environment variables with the prefix SPLITUP_."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class ListenerSettings(BaseSettings):
+    """One frozen object, made at start; the table in docs/settings.md is generated from it."""
+
+    model_config = SettingsConfigDict(env_prefix="SPLITUP_", frozen=True, extra="ignore")
+
+    keypair: Path = Field(description="Solana CLI JSON key file of this node; only its owner may read it.")
+    rpc_url: str = Field(description="HTTP URL of the Solana RPC endpoint.")
+    ws_url: str = Field(description="Websocket URL of the Solana RPC endpoint.")
+    program_id: str = Field(description="Public key (base58) of the SplitUp program.")
+    idl: Path | None = Field(None, description="Anchor IDL of the program; none takes the reference program's.")
+    genesis_hash: str | None = Field(
+        None, description="Genesis hash that the cluster must have; none takes the first seen."
+    )
+    compute_url: str = Field("http://127.0.0.1:8750", description="URL of the compute process.")
+    token_file: Path = Field(
+        description="File with the bearer token that both processes share; only its owner may read it."
+    )
+    journal: Path = Field(Path("journal.sqlite"), description="The journal's SQLite file.")
+    host: str = Field("127.0.0.1", description="Address to listen on for health; beyond loopback only if asked.")
+    listener_port: int = Field(
+        8740, ge=0, le=65535, description="TCP port of /health and /ready; 0 takes a free one."
+    )
+    log_level: str = Field("info", description="Least level of the log lines: debug, info, warning or error.")
+    submit_commitment: Literal["confirmed", "finalized"] = Field(
+        "confirmed", description="Commitment at which an assignment must stand before its result is submitted."
+    )
+    landing_margin_s: float = Field(
+        15.0, ge=0, description="Seconds before the deadline that a result needs to land."
+    )
+    min_reward_lamports: int = Field(0, ge=0, description="Least reward of an assignment, in lamports.")
+    max_compute_units: int = Field(10_000_000, ge=1, description="Most declared compute units of an assignment.")
+    requester_allowlist: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(), description="Comma-separated requesters (base58) that are served; empty serves all."
+    )
+    requester_blocklist: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(), description="Comma-separated requesters (base58) that are never served."
+    )
+    priority_fee_micro_lamports: int = Field(
+        0, ge=0, description="Priority fee per compute unit, in micro-lamports."
+    )
+    list_interval_s: float = Field(120.0, gt=0, description="Seconds between two listings of the live accounts.")
+    backfill_interval_s: float = Field(30.0, gt=0, description="Seconds between two backfills of signatures.")
+    watchdog_silence_s: float = Field(
+        15.0, gt=0, description="Seconds without a slot after which the websocket is reopened."
+    )
+    resend_interval_s: float = Field(
+        2.0, gt=0, description="Seconds between two sends of the same signed transaction."
+    )
+    status_interval_s: float = Field(
+        0.4, gt=0, description="Seconds between two questions for signatures' statuses."
+    )
+    grace_s: float = Field(
+        30.0, ge=0, description="Seconds that computed results may take to be submitted after SIGTERM."
+    )
+
+    @field_validator("requester_allowlist", "requester_blocklist", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return frozenset(part.strip() for part in value.split(",") if part.strip())
+        return value

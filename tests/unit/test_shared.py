@@ -93,7 +93,7 @@ async def test_only_health_is_open_without_the_token() -> None:
     app.get("/ready")(lambda: {"ok": True})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
         assert (await client.get("/health")).status_code == 200
-        refused = await client.get("/ready", headers={"Authorization": "Bearer é".encode().decode("latin1")})
+        refused = await client.get("/ready", headers={b"Authorization": "Bearer é".encode()})
         assert refused.status_code == 401
         assert refused.headers["content-type"] == "application/problem+json"
         assert (await client.get("/ready", headers={"Authorization": "Bearer " + "t" * 40})).status_code == 200

@@ -47,10 +47,12 @@ class SplitUpError(Exception):
 class ConfigurationError(SplitUpError): ...
 
 
-class InvalidId(SplitUpError): ...
+class InvalidId(SplitUpError, ValueError):
+    """Also a ValueError, so that pydantic shows it as the field's error."""
 
 
-class InvalidUri(SplitUpError): ...
+class InvalidUri(SplitUpError, ValueError):
+    """Also a ValueError, so that pydantic shows it as the field's error."""
 
 
 class TaskError(SplitUpError):

@@ -1,13 +1,11 @@
 """The protocol's messages. camelCase on the wire, snake_case here; unknown fields are refused."""
 
-from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from shared.errors import SplitUpError
 from shared.ids import (
     MAX_COUNT,
     OPERATOR,
@@ -27,30 +25,16 @@ from shared.uris import MAX_URIS, parse_tensor_uri
 
 MAX_OUTPUTS = 255
 
-_T = TypeVar("_T")
-
-
-def _parsed_by(parse: Callable[[str], _T]) -> AfterValidator:
-    """Run one of our parsers as a pydantic validator, its error shown as the field's."""
-
-    def validate(text: str) -> _T:
-        try:
-            return parse(text)
-        except SplitUpError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(validate)
-
 
 def _checked_uri(text: str) -> str:
     return str(parse_tensor_uri(text))
 
 
-ExecutionIdField = Annotated[ExecutionId, _parsed_by(parse_execution_id)]
-TaskIdField = Annotated[TaskId, _parsed_by(parse_task_id)]
-ModelIdField = Annotated[ModelId, _parsed_by(parse_model_id)]
-RequesterField = Annotated[Requester, _parsed_by(parse_requester)]
-UriText = Annotated[str, _parsed_by(_checked_uri)]
+ExecutionIdField = Annotated[ExecutionId, AfterValidator(parse_execution_id)]
+TaskIdField = Annotated[TaskId, AfterValidator(parse_task_id)]
+ModelIdField = Annotated[ModelId, AfterValidator(parse_model_id)]
+RequesterField = Annotated[Requester, AfterValidator(parse_requester)]
+UriText = Annotated[str, AfterValidator(_checked_uri)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)]
 
 

@@ -1,0 +1,45 @@
+"""Writes docs/settings.md from the two settings classes: `python docs/settings_table.py`."""
+
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
+
+from compute.settings import ComputeSettings
+from listener.settings import ListenerSettings
+
+PAGE = Path(__file__).parent / "settings.md"
+INTRODUCTION = """# Settings
+
+Both processes read environment variables. What has no default must be set; a process that lacks one says so and
+does not start. This page is generated: `make settings` writes it anew.
+"""
+
+
+def _default(value: object) -> str:
+    if value is PydanticUndefined:
+        return "must be set"
+    if value is None or (isinstance(value, tuple | frozenset | dict | str) and not value):
+        return "none"
+    return f"`{value}`"
+
+
+def table(settings: type[BaseSettings]) -> str:
+    """One row per field: name, default, meaning."""
+    rows = [
+        f"| `SPLITUP_{name.upper()}` | {_default(field.default)} | {field.description} |"
+        for name, field in settings.model_fields.items()
+    ]
+    return "\n".join(["| Variable | Default | Meaning |", "|---|---|---|", *rows])
+
+
+def page() -> str:
+    parts = [
+        f"## {title}\n\n{table(settings)}\n"
+        for title, settings in (("Listener", ListenerSettings), ("Compute", ComputeSettings))
+    ]
+    return "\n".join([INTRODUCTION, *parts])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -16,6 +16,7 @@ from solders.litesvm import LiteSVM
 from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.transaction import Transaction
+from solders.transaction_metadata import FailedTransactionMetadata
 from solders.transaction_status import InstructionErrorCustom, TransactionErrorInstructionError
 
 from program import IDL_PATH, program_bytes
@@ -94,13 +95,21 @@ class Chain:
     def send(self, instructions: Instruction | Sequence[Instruction], *signers: Keypair) -> Outcome:
         """Send one transaction; the first signer pays its fee."""
         listed = [instructions] if isinstance(instructions, Instruction) else list(instructions)
-        message = Message(listed, signers[0].pubkey())
-        result = self.svm.send_transaction(Transaction(list(signers), message, self.svm.latest_blockhash()))
-        if not hasattr(result, "err"):
+        result = self.svm.send_transaction(self._transaction(listed, signers))
+        if not isinstance(result, FailedTransactionMetadata):
             return Outcome(None, -1, result.logs(), result.compute_units_consumed())
         meta = result.meta()
         error, index = describe(result.err())
         return Outcome(error, index, meta.logs(), meta.compute_units_consumed())
+
+    def simulated(self, instruction: Instruction, signer: Keypair) -> str | None:
+        """The error that it would end with; nothing is changed."""
+        result = self.svm.simulate_transaction(self._transaction([instruction], [signer]))
+        return describe(result.err())[0] if isinstance(result, FailedTransactionMetadata) else None
+
+    def _transaction(self, instructions: Sequence[Instruction], signers: Sequence[Keypair]) -> Transaction:
+        message = Message(list(instructions), signers[0].pubkey())
+        return Transaction(list(signers), message, self.svm.latest_blockhash())
 
     def refused(self, error: str, instructions: Instruction | Sequence[Instruction], *signers: Keypair) -> Outcome:
         """Send, and see that exactly this error comes back."""

@@ -1,0 +1,147 @@
+"""A thousand mutants in LiteSVM with the v0 build and on a real validator with the v3 build: the same errors."""
+
+import base64
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from solders.account import Account
+from solders.hash import Hash
+from solders.instruction import Instruction
+from solders.message import Message
+from solders.pubkey import Pubkey
+from solders.transaction import Transaction
+
+from tests.needs import needs
+from tests.program.chain import ERROR_NAMES, Chain, build
+from tests.program.instructions import Assignment, Builder
+from tests.program.mutants import Cast, mutated, rightful
+from tests.program.validator import Rpc, validator
+
+SIZE = 1_000
+SEED = 5
+PACKET_BYTES = 1_232
+BATCH = 50
+FAR_S = 3_600
+"""Every time in an account is this far from now, so that the two clocks need not agree."""
+ATTEMPT = 1
+
+SITUATIONS = ("never", "assigned", "past the grace", "in notice", "notice over", "failed", "completed")
+
+
+def prepare(cast: Cast, pair: Builder, situation: str, now: int) -> None:
+    """Bring the pair there, by transactions at the times that it takes."""
+    if situation == "never":
+        return
+    chain = cast.chain
+    over = situation in ("past the grace", "notice over")
+    chain.set_clock(now - 2 * FAR_S if over else now, ATTEMPT)
+    deadline = now - FAR_S if situation == "past the grace" else now + 2 * FAR_S
+    terms = Assignment(task_id=pair.task_id, deadline=deadline)
+    chain.accepted(pair.assign_task(terms), cast.payer, cast.keys[pair.requester])
+    if situation == "in notice":
+        chain.set_clock(now + FAR_S, ATTEMPT)
+    step = {
+        "in notice": pair.cancel_execution,
+        "notice over": pair.cancel_execution,
+        "failed": lambda: pair.task_failed(ATTEMPT),
+        "completed": lambda: pair.task_completed(ATTEMPT),
+    }.get(situation)
+    if step:
+        instruction = step()
+        chain.accepted(instruction, *cast.signers(instruction))
+
+
+def transaction(cast: Cast, instruction: Instruction, blockhash: Hash) -> Transaction:
+    return Transaction(cast.signers(instruction), Message([instruction], cast.payer.pubkey()), blockhash)
+
+
+def population(cast: Cast, now: int) -> list[Instruction]:
+    """One mutant for each pair, so that the order in which they run does not matter."""
+    draw = random.Random(SEED)
+    mutants: list[Instruction] = []
+    number = 0
+    bystander = cast.pair(0, "decoy").address
+    while len(mutants) < SIZE:
+        number += 1
+        pair = cast.pair(number, f"task-{number}")
+        situation = draw.choice(SITUATIONS)
+        attempt = None if situation == "never" else ATTEMPT
+        instruction = rightful(draw, pair, attempt, now + FAR_S)
+        if draw.random() < 0.9:
+            instruction = mutated(draw, instruction, cast, [bystander])
+        if len(bytes(transaction(cast, instruction, Hash.default()))) > PACKET_BYTES:
+            continue
+        prepare(cast, pair, situation, now)
+        mutants.append(instruction)
+    return mutants
+
+
+def everything(cast: Cast, mutants: list[Instruction]) -> dict[Pubkey, Account]:
+    addresses = {*cast.keys, *cast.decoys}
+    addresses |= {cast.pair(number, f"task-{number}").address for number in range(2 * SIZE)}
+    addresses.add(cast.pair(0, "decoy").address)
+    found = {address: cast.chain.account(address) for address in addresses}
+    return {address: account for address, account in found.items() if account}
+
+
+def on_validator(rpc: Rpc, cast: Cast, mutants: list[Instruction]) -> list[str]:
+    latest = rpc("getLatestBlockhash", {"commitment": "confirmed"})
+    blockhash = Hash.from_string(latest["value"]["blockhash"])  # type: ignore[index]
+    signed = [transaction(cast, mutant, blockhash) for mutant in mutants]
+    options = {"encoding": "base64", "skipPreflight": True, "maxRetries": 5}
+    for at in range(0, SIZE, BATCH):
+        encoded = [base64.b64encode(bytes(one)).decode() for one in signed[at : at + BATCH]]
+        rpc.batch([("sendTransaction", (one, options)) for one in encoded])
+    signatures = [str(one.signatures[0]) for one in signed]
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        statuses = [
+            status for at in range(0, SIZE, 250) for status in read_statuses(rpc, signatures[at : at + 250])
+        ]
+        if all(statuses):
+            return [name_of(status["err"]) for status in statuses]  # type: ignore[index]
+        time.sleep(0.5)
+    missing = sum(status is None for status in statuses)
+    raise AssertionError(f"{missing} of {SIZE} transactions did not land")
+
+
+def read_statuses(rpc: Rpc, signatures: list[str]) -> list[dict[str, object] | None]:
+    return rpc("getSignatureStatuses", signatures)["value"]  # type: ignore[index, no-any-return]
+
+
+def name_of(error: object) -> str:
+    match error:
+        case None:
+            return "accepted"
+        case {"InstructionError": [0, {"Custom": int(code)}]}:
+            return ERROR_NAMES.get(code, str(code))
+        case _:
+            return str(error)
+
+
+@pytest.mark.validator
+def test_a_thousand_mutants_end_alike_on_a_real_validator(tmp_path: Path) -> None:
+    needs("solana-test-validator", "the v3 build is run on a real validator")
+    now = int(time.time())
+    cast = Cast(Chain())
+    mutants = population(cast, now)
+    genesis = everything(cast, mutants)
+    cast.chain.set_clock(now, 100)
+    in_process = [cast.chain.send(mutant, *cast.signers(mutant)).error or "accepted" for mutant in mutants]
+    program = tmp_path / "splitup.v3.so"
+    program.write_bytes(build("v3"))
+    with validator(program, cast.chain.program_id, genesis) as rpc:
+        on_chain = on_validator(rpc, cast, mutants)
+    differing = [
+        (mutant, there, here)
+        for mutant, there, here in zip(mutants, on_chain, in_process, strict=True)
+        if there != here
+    ]
+    assert not differing, differing[:3]
+    seen = Counter(on_chain)
+    assert set(seen) <= {*ERROR_NAMES.values(), "accepted"}
+    assert len(seen) > 25, seen
+    print(dict(seen.most_common()))

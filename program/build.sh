@@ -42,7 +42,7 @@ printf '#![no_std]\n#![feature(compiler_builtins)]\n#![compiler_builtins]\n#![al
 
 for arch in v0 v3; do
     RUSTFLAGS="--sysroot $work/sysroot -C linker=$linker -C linker-plugin-lto -C embed-bitcode=yes -C panic=abort
-               -C target-feature=+allows-misaligned-mem-access
+               -C link-arg=--cpu-features=+allows-misaligned-mem-access
                -C link-arg=--llvm-args=--bpf-stack-size=4096 -C link-arg=--arch=$arch $remap --remap-path-prefix=$PWD=." \
     cargo build --locked --release --target bpfel-unknown-none --target-dir "$work/$arch" "${source[@]}"
     cp "$work/$arch/bpfel-unknown-none/release/libsplitup_program.so" "$out/splitup.$arch.so"

@@ -19,7 +19,7 @@ pub fn emit(discriminator: [u8; 8], parts: &[&[u8]]) -> Result<(), Error> {
     let buffer = unsafe { allocate_unchecked::<[u8; CAPACITY]>(0) };
     let mut length = 0;
     for part in [&discriminator as &[u8]].iter().chain(parts) {
-        let end = length + part.len();
+        let end = part.len().checked_add(length).ok_or(Error::SumOverflow)?;
         buffer.get_mut(length..end).ok_or(Error::SumOverflow)?.copy_from_slice(part);
         length = end;
     }

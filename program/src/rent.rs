@@ -32,6 +32,6 @@ pub fn exemption(length: usize) -> Result<u64, ProgramError> {
     if per_byte > MAX_PER_BYTE {
         return Err(Error::SumOverflow.into());
     }
-    let bytes = (ACCOUNT_STORAGE_OVERHEAD + length as u64).wrapping_mul(years);
+    let bytes = ACCOUNT_STORAGE_OVERHEAD.wrapping_add(length as u64).wrapping_mul(years);
     Ok(bytes.wrapping_mul(per_byte))
 }

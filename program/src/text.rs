@@ -22,31 +22,25 @@ pub fn is_uri(text: &[u8]) -> bool {
     if text.len() > MAX_URI_BYTES {
         return false;
     }
-    let (place, least_segments) = if let Some(place) = text.strip_prefix(b"s3://") {
-        (place, 2)
+    let (place, begins_with_bucket) = if let Some(place) = text.strip_prefix(b"s3://") {
+        (place, true)
     } else if let Some(place) = text.strip_prefix(b"file:///") {
-        (place, 1)
+        (place, false)
     } else {
         return false;
     };
     let mut parts = place.splitn(2, |byte| *byte == b'#');
     let path = parts.next().unwrap_or_default();
-    is_path(path, least_segments) && parts.next().is_none_or(is_fragment)
+    is_path(path) && (!begins_with_bucket || path.contains(&b'/')) && parts.next().is_none_or(is_fragment)
 }
 
 pub fn names_all_tensors(uri: &[u8]) -> bool {
     uri.ends_with(b"#*")
 }
 
-fn is_path(path: &[u8], least_segments: usize) -> bool {
-    let mut segments = 0;
-    for segment in path.split(|byte| *byte == b'/') {
-        if matches!(segment, b"" | b"." | b"..") || !segment.iter().all(|byte| is_word(*byte)) {
-            return false;
-        }
-        segments += 1;
-    }
-    segments >= least_segments
+fn is_path(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/')
+        .all(|segment| !matches!(segment, b"" | b"." | b"..") && segment.iter().all(|byte| is_word(*byte)))
 }
 
 fn is_fragment(fragment: &[u8]) -> bool {

@@ -7,7 +7,7 @@ import pytest
 from solders.pubkey import Pubkey
 
 from program import IDL_PATH
-from tests.program.chain import IDL
+from tests.program.chain import IDL, Chain, build
 from tests.program.instructions import HEAD_LENGTH, Assignment, Builder, discriminator
 from tests.program.world import World
 
@@ -103,8 +103,24 @@ def test_the_rule_of_the_address_is_named() -> None:
 
 
 def test_the_program_takes_any_id_that_it_is_deployed_under() -> None:
-    from tests.program.chain import Chain
-
     world = World(Chain(Pubkey.new_unique()))
     world.assign()
     world.complete()
+
+
+SYSCALLS = {
+    b"sol_get_sysvar",
+    b"sol_invoke_signed_c",
+    b"sol_log_data",
+    b"sol_memcmp_",
+    b"sol_memcpy_",
+    b"sol_memset_",
+    b"sol_sha256",
+    b"sol_try_find_program_address",
+}
+
+
+def test_nothing_in_the_build_can_panic_or_allocate() -> None:
+    """No path to a panic was left by the compiler: the syscalls that end a program are not even imported."""
+    named = set(re.findall(rb"\0((?:sol_|abort|custom_panic)\w*)(?=\0)", build("v0")))
+    assert named == SYSCALLS

@@ -44,7 +44,7 @@ pub fn assign_task(program_id: &Address, accounts: &mut [AccountView], data: &[u
     check_deadline(arguments.terms.deadline, &now)?;
     let hash = address::hash(&arguments.pair);
     let bump = address::check_by_search(execution, &hash, program_id)?;
-    let length = HEAD_LENGTH + arguments.strings.len();
+    let length = HEAD_LENGTH.saturating_add(arguments.strings.len());
 
     let is_new = execution.owned_by(&pinocchio_system::ID);
     if !is_new {

@@ -3,10 +3,11 @@
 import os
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from solders.instruction import Instruction
+from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from tests.program.chain import ERROR_NAMES, FEE, NOW, SLOT, Chain
@@ -68,6 +69,9 @@ class Trial:
             pair = draw.choice(self.pairs)
             head = before.head(pair.address)
             attempt = head.attempt - (draw.random() < 0.1) if head else None
+            if head:
+                node = head.assigned_node if head.assigned_node in self.cast.keys else pair.node
+                pair = replace(pair, requester=head.requester, node=node)
             instruction = rightful(draw, pair, attempt, self.cast.chain.now)
             if draw.random() < 0.75:
                 instruction = mutated(draw, instruction, self.cast, self.executions)
@@ -75,11 +79,16 @@ class Trial:
             outcome = self.cast.chain.send(instruction, *signers)
             self.outcomes[outcome.error or "accepted"] += 1
             after = self.snapshot()
-            self.check(instruction, outcome.error, len(signers), before, after)
+            self.check(instruction, outcome.error, signers, before, after)
             before = after
 
     def check(
-        self, instruction: Instruction, error: str | None, signatures: int, before: Snapshot, after: Snapshot
+        self,
+        instruction: Instruction,
+        error: str | None,
+        signers: list[Keypair],
+        before: Snapshot,
+        after: Snapshot,
     ) -> None:
         moved = {
             address: after.lamports[address] - before.lamports[address]
@@ -87,7 +96,7 @@ class Trial:
             if after.lamports[address] != before.lamports[address]
         }
         payer = self.cast.payer.pubkey()
-        moved[payer] = moved.get(payer, 0) + signatures * FEE
+        moved[payer] = moved.get(payer, 0) + len(signers) * FEE
         moved = {address: lamports for address, lamports in moved.items() if lamports}
         if error is not None:
             assert error in ERROR_NAMES.values(), (error, instruction)
@@ -96,7 +105,7 @@ class Trial:
             return
         assert sum(moved.values()) == 0, moved
         address, other = instruction.accounts[0].pubkey, instruction.accounts[1]
-        assert other.is_signer
+        assert other.pubkey in {signer.pubkey() for signer in signers}
         assert set(moved) <= {address, other.pubkey}
         changed = {key for key in after.accounts if after.accounts[key] != before.accounts[key]}
         assert changed <= {address}

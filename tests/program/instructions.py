@@ -9,6 +9,8 @@ from solders.pubkey import Pubkey
 
 SYSTEM_PROGRAM = Pubkey.default()
 HEAD_LENGTH = 120
+EXECUTION_ID = "6f1c1c54-7f0e-4a36-a3ac-1f0b4c6a7d11"
+TASK_ID = "task-0-a1b2c3d4"
 ASSIGNED, CANCELLED, FAILED, COMPLETED = range(4)
 
 
@@ -34,8 +36,8 @@ def execution_address(program_id: Pubkey, execution_id: str, task_id: str) -> tu
 class Assignment:
     """The arguments of assign_task; what a test does not say is as a careful requester would have it."""
 
-    execution_id: str | bytes = "6f1c1c54-7f0e-4a36-a3ac-1f0b4c6a7d11"
-    task_id: str | bytes = "task-0-a1b2c3d4"
+    execution_id: str | bytes = EXECUTION_ID
+    task_id: str | bytes = TASK_ID
     model_id: str | bytes = "f" * 64
     input_uris: tuple[str | bytes, ...] = ("s3://bucket/tensors/public/x.safetensors#0",)
     expected_output_count: int = 1
@@ -59,8 +61,8 @@ class Builder:
     program_id: Pubkey
     requester: Pubkey
     node: Pubkey
-    execution_id: str = Assignment.execution_id  # type: ignore[assignment]
-    task_id: str = Assignment.task_id  # type: ignore[assignment]
+    execution_id: str = EXECUTION_ID
+    task_id: str = TASK_ID
     address: Pubkey = field(init=False)
     bump: int = field(init=False)
 

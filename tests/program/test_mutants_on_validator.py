@@ -4,6 +4,7 @@ import base64
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,10 @@ def transaction(cast: Cast, instruction: Instruction, blockhash: Hash) -> Transa
     return Transaction(cast.signers(instruction), Message([instruction], cast.payer.pubkey()), blockhash)
 
 
-def population(cast: Cast, now: int) -> list[Instruction]:
-    """One mutant for each pair, so that the order in which they run does not matter."""
+def population(cast: Cast, now: int) -> dict[Pubkey, Instruction]:
+    """One mutant for each pair's address, so that the order in which they run does not matter."""
     draw = random.Random(SEED)
-    mutants: list[Instruction] = []
+    mutants: dict[Pubkey, Instruction] = {}
     number = 0
     bystander = cast.pair(0, "decoy").address
     while len(mutants) < SIZE:
@@ -75,14 +76,13 @@ def population(cast: Cast, now: int) -> list[Instruction]:
         if len(bytes(transaction(cast, instruction, Hash.default()))) > PACKET_BYTES:
             continue
         prepare(cast, pair, situation, now)
-        mutants.append(instruction)
+        mutants[pair.address] = instruction
     return mutants
 
 
-def everything(cast: Cast, mutants: list[Instruction]) -> dict[Pubkey, Account]:
-    addresses = {*cast.keys, *cast.decoys}
-    addresses |= {cast.pair(number, f"task-{number}").address for number in range(2 * SIZE)}
-    addresses.add(cast.pair(0, "decoy").address)
+def everything(cast: Cast, pairs: Iterable[Pubkey]) -> dict[Pubkey, Account]:
+    """All accounts that are there before the mutants run."""
+    addresses = {*cast.keys, *cast.decoys, cast.pair(0, "decoy").address, *pairs}
     found = {address: cast.chain.account(address) for address in addresses}
     return {address: account for address, account in found.items() if account}
 
@@ -127,8 +127,9 @@ def test_a_thousand_mutants_end_alike_on_a_real_validator(tmp_path: Path) -> Non
     needs("solana-test-validator", "the v3 build is run on a real validator")
     now = int(time.time())
     cast = Cast(Chain())
-    mutants = population(cast, now)
-    genesis = everything(cast, mutants)
+    by_pair = population(cast, now)
+    genesis = everything(cast, by_pair)
+    mutants = list(by_pair.values())
     cast.chain.set_clock(now, 100)
     in_process = [cast.chain.send(mutant, *cast.signers(mutant)).error or "accepted" for mutant in mutants]
     program = tmp_path / "splitup.v3.so"

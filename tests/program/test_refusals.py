@@ -12,7 +12,7 @@ from solders.pubkey import Pubkey
 from solders.rent import Rent
 
 from tests.program.chain import ERROR_NAMES, NOW, SLOT
-from tests.program.instructions import SYSTEM_PROGRAM, Assignment, discriminator, string
+from tests.program.instructions import EXECUTION_ID, SYSTEM_PROGRAM, TASK_ID, discriminator, string
 from tests.program.world import INSTRUCTIONS, SITUATIONS, World, with_account, with_data
 
 MAX_DEADLINE_S = 30 * 24 * 60 * 60
@@ -106,7 +106,7 @@ for name in INSTRUCTIONS:
     row(
         "InvalidTaskId",
         f"{name} with a taskId that begins with a dot",
-        sent_with_data(name, lambda data: data.replace(string(Assignment.task_id), string(".k"))),
+        sent_with_data(name, lambda data: data.replace(string(TASK_ID), string(".k"))),
     )
 
 URI = "s3://bucket/key"
@@ -159,7 +159,7 @@ def sent_with_outputs(expected: int, uris: tuple[str | bytes, ...]) -> Callable[
 
 
 def _output_count(data: bytes, count: int) -> bytes:
-    start = 8 + len(string(Assignment.execution_id)) + len(string(Assignment.task_id)) + 8
+    start = 8 + len(string(EXECUTION_ID)) + len(string(TASK_ID)) + 8
     return data[:start] + struct.pack("<I", count) + data[start + 4 :]
 
 

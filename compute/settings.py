@@ -20,7 +20,7 @@ def _prefixes(value: object) -> object:
 class ComputeSettings(BaseSettings):
     """One frozen object, made at start; the table in docs/settings.md is generated from it."""
 
-    model_config = SettingsConfigDict(env_prefix="SPLITUP_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SPLITUP_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     token_file: Path = Field(
         description="File with the bearer token that both processes share; only its owner may read it."

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 class ListenerSettings(BaseSettings):
     """One frozen object, made at start; the table in docs/settings.md is generated from it."""
 
-    model_config = SettingsConfigDict(env_prefix="SPLITUP_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SPLITUP_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     keypair: Path = Field(description="Solana CLI JSON key file of this node; only its owner may read it.")
     rpc_url: str = Field(description="HTTP URL of the Solana RPC endpoint.")

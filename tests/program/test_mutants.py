@@ -2,6 +2,7 @@
 
 import os
 import random
+import struct
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +12,15 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from tests.program.chain import ERROR_NAMES, FEE, NOW, SLOT, Chain
-from tests.program.instructions import ASSIGNED, CANCELLED, COMPLETED, HEAD_LENGTH, Head, discriminator
+from tests.program.instructions import (
+    ASSIGNED,
+    CANCELLED,
+    COMPLETED,
+    HEAD_LENGTH,
+    Head,
+    discriminator,
+    execution_address,
+)
 from tests.program.mutants import CLOCK, Cast, mutated, rightful
 
 SIZE = 100_000 if os.environ.get("FULL") == "1" else 2_000
@@ -21,6 +30,16 @@ NAMES = {
     discriminator("global", name): name
     for name in ("assign_task", "cancel_execution", "task_completed", "task_failed", "reclaim")
 }
+
+
+def read_pair(arguments: bytes) -> tuple[str, str, bytes]:
+    """Both ids, and what follows them."""
+    ids = []
+    for _ in range(2):
+        (length,) = struct.unpack_from("<I", arguments)
+        ids.append(arguments[4 : 4 + length].decode())
+        arguments = arguments[4 + length :]
+    return ids[0], ids[1], arguments
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,12 @@ class Trial:
         changed = {key for key in after.accounts if after.accounts[key] != before.accounts[key]}
         assert changed <= {address}
         name = NAMES[bytes(instruction.data[:8])]
+        execution_id, task_id, rest = read_pair(bytes(instruction.data[8:]))
+        assert address == execution_address(instruction.program_id, execution_id, task_id)[0]
+        if name in ("task_completed", "task_failed"):
+            old = before.head(address)
+            assert old is not None
+            assert struct.unpack_from("<Q", rest) == (old.attempt,)
         getattr(self, f"check_{name}")(address, other.pubkey, moved, before, after)
 
     def check_assign_task(

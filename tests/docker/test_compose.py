@@ -1,0 +1,96 @@
+"""`docker compose --profile local up`: both images, a chain, S3, and one task to its payment."""
+
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+
+from tests.docker.compose import BUILD_AND_START_S, UID, Compose, inspect, local_node, needs_engine
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(BUILD_AND_START_S + 300)]
+
+PROCESSES = ("listener", "compute")
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
+    needs_engine()
+    with local_node(tmp_path_factory.mktemp("compose")) as compose:
+        yield compose
+
+
+@pytest.mark.parametrize(
+    ("service", "package"),
+    [(PROCESSES[0], package) for package in ("torch", "boto3", "safetensors", "compute", "requester")]
+    + [(PROCESSES[1], package) for package in ("solana", "solders", "anchorpy", "listener", "requester")],
+)
+def test_an_image_holds_nothing_of_the_other_side(node: Compose, service: str, package: str) -> None:
+    found = node.inside(service, "python", "-c", f"import importlib.util as u; print(u.find_spec({package!r}))")
+    assert found.stdout.strip() == "None"
+
+
+def test_the_key_is_in_the_listener_only(node: Compose) -> None:
+    assert node.inside("listener", "ls", "/run/secrets").stdout.split() == ["node_key", "token"]
+    assert node.inside("compute", "ls", "/run/secrets").stdout.split() == ["token"]
+    assert "KEYPAIR" not in node.inside("compute", "env").stdout
+
+
+@pytest.mark.parametrize("service", PROCESSES)
+def test_a_process_has_no_privilege(node: Compose, service: str) -> None:
+    assert node.inside(service, "id", "-u").stdout.strip() == str(UID)
+    status = node.inside(service, "cat", "/proc/1/status").stdout
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert int(facts["CapBnd"], 16) == 0
+    assert facts["NoNewPrivs"] == "1"
+    assert facts["Uid"].split() == [str(UID)] * 4
+
+
+@pytest.mark.parametrize("service", PROCESSES)
+def test_the_root_file_system_is_read_only_and_the_state_is_not(node: Compose, service: str) -> None:
+    refused = node.inside(service, "touch", "/app/written", check=False)
+    assert "Read-only file system" in refused.stderr
+    node.inside(service, "touch", "/var/lib/splitup/written", "/tmp/written")
+
+
+@pytest.mark.parametrize("service", PROCESSES)
+def test_a_process_is_healthy_by_its_own_check_and_restarts_unless_stopped(node: Compose, service: str) -> None:
+    container = node.container(service)
+    assert (
+        inspect(container, "{{.State.Health.Status}} {{.HostConfig.RestartPolicy.Name}}")
+        == "healthy unless-stopped"
+    )
+    assert inspect(container, "{{.Config.StopSignal}} {{.Config.StopTimeout}}") == "SIGTERM 40"
+
+
+def test_listener_and_compute_meet_in_a_network_without_a_way_out(node: Compose) -> None:
+    networks = {
+        service: set(
+            inspect(node.container(service), "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}").split()
+        )
+        for service in (*PROCESSES, "chain", "s3")
+    }
+    (shared,) = networks["listener"] & networks["compute"]
+    assert not networks["chain"] & networks["compute"]
+    assert not networks["s3"] & networks["listener"]
+    internal = subprocess.run(
+        ["docker", "network", "inspect", "--format", "{{.Internal}}", shared],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert internal.stdout.strip() == "true"
+
+
+def test_readiness_needs_the_token(node: Compose) -> None:
+    url = f"http://{node.address('listener', 8740)}/ready"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url, timeout=10)
+    assert refused.value.code == 401
+    refused.value.close()
+    token = (node.secrets / "token").read_text().strip()
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers={"authorization": f"Bearer {token}"}), timeout=10
+    ) as answer:
+        assert answer.status == 200

@@ -25,7 +25,7 @@ def needs_engine() -> None:
 
 
 class Compose:
-    """One run of docker-compose.yml with the profile `local`; the caller's .env, override and variables do not count."""
+    """One run of docker-compose.yml with the profile `local`, without the caller's .env, override or variables."""
 
     def __init__(self, folder: Path) -> None:
         self.secrets = folder / "secrets"

@@ -1,0 +1,164 @@
+"""Tensors' bytes from storage into given buffers: few requests, at most one copy, hashes verified."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from compute.safetensors_header import Header, TensorEntry
+from compute.specs import DType
+from compute.storage.groups import one_error_group
+from compute.storage.store import Storage
+from compute.storage.threads import CHUNK_BYTES, Stop, in_thread
+from shared.errors import InputInvalid
+from shared.uris import ObjectUri
+
+RUN_BYTES = 32 << 20
+"""Bytes that one step of a load reads; while the next step reads, the last one is hashed."""
+DIRECT_BYTES = 1 << 20
+"""Tensors from this size are read straight into their buffers; smaller neighbours share a request."""
+PARALLEL_RUNS = 2
+INLINE_BYTES = 64 << 10
+"""So little is hashed faster than a thread takes it over."""
+
+_NOT_A_BOOL = re.compile(rb"[^\x00\x01]")
+
+
+async def load(
+    storage: Storage, uri: ObjectUri, header: Header, entries: Sequence[TensorEntry], views: Sequence[memoryview]
+) -> None:
+    """Fill each view (writable bytes, exactly as long) with its tensor.
+
+    An object whose name commits to a hash is read whole, and what was loaded must not be used if this raises
+    InputInvalid. Bool tensors must hold 0 and 1 only.
+    """
+    if [entry.end - entry.begin for entry in entries] != [len(view) for view in views]:
+        raise ValueError("each view must be as long as its tensor")
+    if uri.content_hash is None:
+        await _load_runs(storage, uri, header, _runs(zip(entries, views, strict=True)))
+    else:
+        await _load_verified(storage, uri, header, entries, views, uri.content_hash)
+    await _check_bools(uri, entries, views)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Bytes that are read in one step: `pieces` in their order, None where nobody wants them but the hash."""
+
+    begin: int
+    end: int
+    pieces: tuple[tuple[int, memoryview | None], ...]
+    """Length of each piece and where it goes."""
+
+
+def _runs(tensors: Iterable[tuple[TensorEntry, memoryview | None]]) -> Iterator[_Run]:
+    """Cut large tensors into steps and join small neighbours. Expects no order; gives the order of the bytes."""
+    small: list[tuple[TensorEntry, memoryview | None]] = []
+    for entry, view in sorted(tensors, key=lambda pair: (pair[0].begin, pair[0].end)):
+        if small and not _joins(small, entry):
+            yield _joined(small)
+            small = []
+        if entry.end - entry.begin < DIRECT_BYTES:
+            small.append((entry, view))
+        else:
+            yield from _cut(entry, view)
+    if small:
+        yield _joined(small)
+
+
+def _joins(small: Sequence[tuple[TensorEntry, memoryview | None]], entry: TensorEntry) -> bool:
+    begin, end = small[0][0].begin, small[-1][0].end
+    fits = entry.end - entry.begin < DIRECT_BYTES and entry.end - begin <= RUN_BYTES
+    return entry.begin == end and fits
+
+
+def _joined(small: Sequence[tuple[TensorEntry, memoryview | None]]) -> _Run:
+    pieces = tuple((entry.end - entry.begin, view) for entry, view in small)
+    return _Run(small[0][0].begin, small[-1][0].end, pieces)
+
+
+def _cut(entry: TensorEntry, view: memoryview | None) -> Iterator[_Run]:
+    for begin in range(entry.begin, entry.end, RUN_BYTES):
+        end = min(begin + RUN_BYTES, entry.end)
+        piece = None if view is None else view[begin - entry.begin : end - entry.begin]
+        yield _Run(begin, end, ((end - begin, piece),))
+
+
+async def _read_run(storage: Storage, uri: ObjectUri, header: Header, run: _Run) -> memoryview:
+    """Read one run, into its view where it has one of its own; returns its bytes."""
+    first, last = header.data_start + run.begin, header.data_start + run.end
+    if last <= len(header.start):
+        data = memoryview(header.start)[first:last]
+    else:
+        direct = run.pieces[0][1] if len(run.pieces) == 1 else None
+        data = direct if direct is not None else memoryview(bytearray(last - first))
+        await storage.read_into(uri, first, data, header.version)
+        if direct is not None:
+            return data
+    offset = 0
+    for length, view in run.pieces:
+        if view is not None:
+            view[:] = data[offset : offset + length]
+        offset += length
+    return data
+
+
+async def _load_runs(storage: Storage, uri: ObjectUri, header: Header, runs: Iterable[_Run]) -> None:
+    places = asyncio.Semaphore(PARALLEL_RUNS)
+
+    async def step(run: _Run) -> None:
+        async with places:
+            await _read_run(storage, uri, header, run)
+
+    async with one_error_group() as group:
+        for run in runs:
+            group.create_task(step(run))
+
+
+async def _load_verified(
+    storage: Storage,
+    uri: ObjectUri,
+    header: Header,
+    entries: Sequence[TensorEntry],
+    views: Sequence[memoryview],
+    expected: str,
+) -> None:
+    wanted = {entry.name: view for entry, view in zip(entries, views, strict=True)}
+    # The header's bytes are those that were parsed: what was checked is what is hashed.
+    digest = hashlib.sha256(header.start[: header.data_start])
+    previous: memoryview | None = None
+    for run in _runs((entry, wanted.get(entry.name)) for entry in header.entries):
+        async with one_error_group() as group:
+            reading = group.create_task(_read_run(storage, uri, header, run))
+            if previous is not None:
+                group.create_task(_in_chunks(previous, digest.update))
+        previous = reading.result()
+    if previous is not None:
+        await _in_chunks(previous, digest.update)
+    if digest.hexdigest() != expected:
+        raise InputInvalid(f"{uri} has the SHA-256 {digest.hexdigest()}, which is not the one in its name")
+
+
+async def _check_bools(uri: ObjectUri, entries: Sequence[TensorEntry], views: Sequence[memoryview]) -> None:
+    def check(chunk: memoryview) -> None:
+        if _NOT_A_BOOL.search(chunk):
+            raise InputInvalid(f"{uri} has a tensor of dtype BOOL with bytes other than 0 and 1")
+
+    for entry, view in zip(entries, views, strict=True):
+        if entry.spec.dtype is DType.BOOL:
+            await _in_chunks(view, check)
+
+
+async def _in_chunks(data: memoryview, use: Callable[[memoryview], None]) -> None:
+    """Give `data` to `use`, chunk by chunk, in a thread that stops when this task is cancelled."""
+
+    def work(stop: Stop) -> None:
+        for begin in range(0, len(data), CHUNK_BYTES):
+            with stop.touching():
+                use(data[begin : begin + CHUNK_BYTES])
+
+    if len(data) <= INLINE_BYTES:
+        use(data)
+    else:
+        await in_thread(None, work)

@@ -1,0 +1,74 @@
+"""Where a model package is found: by its hash, in the operator's stores, then beside the requester's tensors."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+
+from compute.storage.access import PUBLIC
+from compute.storage.store import Storage
+from shared.errors import InputInvalid, InputMissing, StorageUnavailable
+from shared.ids import ModelId, Requester
+from shared.logs import fields
+from shared.uris import ObjectUri, below
+
+log = logging.getLogger(__name__)
+
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+async def find_package(
+    storage: Storage,
+    *,
+    model_id: ModelId,
+    requester: Requester,
+    model_stores: Sequence[ObjectUri],
+    allowed_prefixes: Sequence[ObjectUri],
+    catalogue: Mapping[str, str],
+    max_bytes: int,
+) -> bytes:
+    """The package's bytes, whose SHA-256 is the model's hash.
+
+    An object at its place that is too large or has another hash is skipped and logged. Raises InputMissing, which
+    says where was looked, or StorageUnavailable if a place that did not answer may hold it.
+    """
+    wanted = _hash_of(model_id, catalogue)
+    places = [
+        *model_stores,
+        *(below(prefix, folder) for prefix in allowed_prefixes for folder in (requester, PUBLIC)),
+    ]
+    looked: list[str] = []
+    silent: StorageUnavailable | None = None
+    for place in places:
+        uri = below(place, f"{wanted}.json")
+        try:
+            return await _read_package(storage, uri, wanted, max_bytes)
+        except InputMissing:
+            looked.append(str(uri))
+        except InputInvalid as exc:
+            looked.append(f"{uri} (skipped)")
+            log.warning("a package was skipped", extra=fields(uri=str(uri), why=str(exc)))
+        except StorageUnavailable as exc:
+            silent = exc
+    if silent is not None:
+        raise silent
+    raise InputMissing(f"the package of model {model_id} is in none of: {', '.join(looked)}")
+
+
+def _hash_of(model_id: ModelId, catalogue: Mapping[str, str]) -> str:
+    wanted = model_id if _HASH.fullmatch(model_id) else catalogue.get(model_id)
+    if wanted is None:
+        raise InputMissing(
+            f"model {model_id} is neither a SHA-256 (64 lower-case hex digits) nor in this node's catalogue"
+        )
+    return wanted
+
+
+async def _read_package(storage: Storage, uri: ObjectUri, wanted: str, max_bytes: int) -> bytes:
+    start = await storage.read_start(uri, max_bytes)
+    if start.size > max_bytes:
+        raise InputInvalid(f"{uri} has {start.size} bytes; a package may have at most {max_bytes}")
+    found = hashlib.sha256(start.data).hexdigest()
+    if found != wanted:
+        raise InputInvalid(f"{uri} has the SHA-256 {found}")
+    return start.data

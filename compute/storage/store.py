@@ -1,0 +1,61 @@
+"""The one seam to storage: whole objects, read by ranges and written once.
+
+Implementations raise only InputMissing (not there, after a short retry), StorageUnavailable (no usable answer,
+after retries) and InputInvalid (there, but shorter than asked for, or changed while it was read). Cancelling the
+awaiting task ends the transfer; once the await has returned or raised, the caller's buffers are not touched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shared.uris import ObjectUri
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStart:
+    """The first bytes of an object, with what one answer tells of the rest."""
+
+    data: bytes
+    size: int
+    """Bytes of the whole object."""
+    version: str
+    """A validator of the content (ETag, or the file's identity); later reads can be held to it."""
+
+
+class Storage(Protocol):
+    async def size(self, uri: ObjectUri) -> int:
+        """Bytes of the object."""
+        ...
+
+    async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
+        """The first `length` bytes, or all of a shorter object, in one request."""
+        ...
+
+    async def read_range(self, uri: ObjectUri, start: int, length: int, version: str | None = None) -> bytes:
+        """Exactly `length` bytes from `start`, of that version of the object where one is given."""
+        ...
+
+    async def read_into(self, uri: ObjectUri, start: int, view: memoryview, version: str | None = None) -> None:
+        """Fill `view` (bytes, writable) from `start`. Large views are read by several requests at once."""
+        ...
+
+    async def put_new(self, uri: ObjectUri, parts: Sequence[bytes | memoryview]) -> bool:
+        """Store the parts, one after the other, as a new object: whole or not at all.
+
+        True: created by this call. False: an object was there already and stays as it is. After an answer was
+        lost on the way, False is also said of what this call itself may have created.
+        """
+        ...
+
+    async def delete(self, uri: ObjectUri) -> None:
+        """Remove the object. No error if there is none."""
+        ...
+
+    async def probe(self) -> None:
+        """One round trip to each place that is configured. Raises StorageUnavailable, without retries."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and connections; transfers that still run are cut."""
+        ...

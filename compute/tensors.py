@@ -1,0 +1,86 @@
+"""Tensors in storage: the header by ranged GET, tensors chosen by fragment, their bytes into given buffers."""
+
+import re
+
+from compute.loading import load
+from compute.safetensors_header import (
+    Header,
+    HeaderLimits,
+    TensorEntry,
+    encode_header,
+    header_length,
+    parse_header,
+)
+from compute.storage.store import Storage
+from shared.errors import InputInvalid, InputMissing, TooLarge
+from shared.messages import TensorMetadata
+from shared.uris import ALL_TENSORS, ObjectUri
+
+__all__ = [
+    "Header",
+    "HeaderLimits",
+    "TensorEntry",
+    "encode_header",
+    "load",
+    "parse_header",
+    "read_header",
+    "select",
+    "tensor_metadata",
+]
+
+START_BYTES = 16 << 10
+"""Read at once in the hope that it holds the whole header, as it does for all but large weights."""
+IS_WEIGHTS = "isWeights"
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
+
+
+async def read_header(storage: Storage, uri: ObjectUri, *, max_header_bytes: int, max_tensors: int) -> Header:
+    """The object's header, by one request, or two where the header is long. See `parse_header` for errors."""
+    limits = HeaderLimits(max_header_bytes, max_tensors)
+    start = await storage.read_start(uri, START_BYTES)
+    try:
+        data = start.data
+        needed = header_length(data, start.size, limits)
+        if needed > len(data):
+            data += await storage.read_range(uri, len(data), needed - len(data), start.version)
+        return parse_header(data, start.size, limits, start.version)
+    except (InputInvalid, TooLarge) as exc:
+        raise type(exc)(f"{uri}: {exc}") from exc
+
+
+def select(header: Header, fragment: str | None) -> tuple[TensorEntry, ...]:
+    """The tensors that a URI's fragment names: one by its name, the only one (None), or all by number (`*`)."""
+    if fragment == ALL_TENSORS:
+        return _all_by_number(header)
+    if fragment is None:
+        if len(header.entries) != 1:
+            raise InputInvalid(
+                f"the object holds {len(header.entries)} tensors, but the URI names none; add #name or #*"
+            )
+        return header.entries
+    for entry in header.entries:
+        if entry.name == fragment:
+            return (entry,)
+    raise InputMissing(f"the object holds no tensor named {fragment!a}")
+
+
+def tensor_metadata(header: Header) -> list[TensorMetadata]:
+    """What the header says of each tensor, in the order of their bytes."""
+    is_weights = header.metadata.get(IS_WEIGHTS) == "true"
+    return [
+        TensorMetadata(
+            shape=list(entry.spec.shape),
+            dtype=entry.spec.dtype.safetensors_name,
+            name=entry.name,
+            is_weights=is_weights,
+        )
+        for entry in header.entries
+    ]
+
+
+def _all_by_number(header: Header) -> tuple[TensorEntry, ...]:
+    for entry in header.entries:
+        if not _NUMBER.fullmatch(entry.name):
+            raise InputInvalid(f"#* needs names that are decimal integers; one is {entry.name[:80]!a}")
+    return tuple(sorted(header.entries, key=lambda entry: int(entry.name)))

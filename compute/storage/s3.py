@@ -224,12 +224,19 @@ def _make_client(endpoint_url: str | None, region: str, path_style: bool) -> "S3
     )
     client = boto3.session.Session().client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
     client.meta.events.register("before-call.s3", _follow_no_redirect)
+    client.meta.events.register("before-call.s3", _send_small_bodies_at_once)
     return client
 
 
 def _follow_no_redirect(params: dict[str, Any], **_: object) -> None:
     # botocore follows a server to another region's host once; told that it already has, it does not.
     params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _send_small_bodies_at_once(params: dict[str, Any], **_: object) -> None:
+    # `Expect: 100-continue` costs a round trip, or a second where a server does not know it.
+    if not isinstance(params["body"], PartsBody):
+        params["headers"].pop("Expect", None)
 
 
 def _head(client: "S3Client", uri: ObjectUri) -> int:
@@ -301,7 +308,7 @@ def _put_if_none(
 
 
 def _body(parts: Sequence[bytes | memoryview], size: int, stop: Stop) -> Any:
-    """Small bodies as bytes, which spares the wait for `100 Continue`; large ones out of the caller's memory."""
+    """Small bodies as a copy, large ones out of the caller's memory."""
     if size > CHUNK_BYTES:
         return PartsBody(parts, stop)
     with stop.touching():

@@ -1,0 +1,184 @@
+"""S3 storage against answers that no well-behaved server gives on demand, from a scripted one."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from compute.storage.retry import RetryPolicy
+from compute.storage.s3 import S3Storage
+from shared.errors import InputInvalid, StorageUnavailable
+from shared.uris import parse_object_uri, parse_prefix
+
+OBJECT = parse_object_uri("s3://tensors/public/object")
+CONTENT = bytes(range(100))
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+
+
+@dataclass
+class ScriptedServer:
+    answer: Callable[[Request], tuple[int, dict[str, str], bytes]]
+    requests: list[Request] = field(default_factory=list)
+    port: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.rstrip().split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        await reader.readexactly(int(headers.get("content-length", 0)))
+        method, path, _ = first.split(" ")
+        request = Request(method, path, headers)
+        self.requests.append(request)
+        status, extra, body = self.answer(request)
+        fields = {"Content-Length": str(len(body)), "Connection": "close", **extra}
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items())]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else body))
+        await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def scripted(answer):
+    """A scripted server and storage on it."""
+    script = ScriptedServer(answer)
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    script.port = server.sockets[0].getsockname()[1]
+    storage = S3Storage(
+        [parse_prefix("s3://tensors")],
+        endpoint_url=f"http://127.0.0.1:{script.port}",
+        region="us-east-1",
+        path_style=True,
+        policy=RetryPolicy(patience_s=0.5),
+    )
+    try:
+        yield script, storage
+    finally:
+        storage.close()
+        server.close()
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+
+
+def error(status: int, code: str, **headers: str):
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>".encode()
+    return status, headers, body
+
+
+def ranged(request: Request, content: bytes = CONTENT):
+    first, last = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
+    piece = content[first : last + 1]
+    return 206, {"Content-Range": f"bytes {first}-{first + len(piece) - 1}/{len(content)}"}, piece
+
+
+def in_turn(*answers):
+    """The answers one after the other; the last one for good."""
+    left = list(answers)
+
+    def answer(request):
+        return (left.pop(0) if len(left) > 1 else left[0])(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_never_followed(status):
+    async with scripted(lambda _: error(500, "Elsewhere")) as (elsewhere, _):
+        location = f"http://127.0.0.1:{elsewhere.port}/tensors/public/object"
+        headers = {"Location": location, "x-amz-bucket-region": "eu-west-1"}
+        async with scripted(lambda _: error(status, "PermanentRedirect", **headers)) as (script, storage):
+            for attempt in (
+                storage.read_range(OBJECT, 0, 1),
+                storage.size(OBJECT),
+                storage.put_new(OBJECT, [b"x"]),
+            ):
+                with pytest.raises(StorageUnavailable, match=str(status)):
+                    await attempt
+            assert len(script.requests) == 3
+        assert elsewhere.requests == []
+
+
+async def test_slow_down_and_server_errors_are_tried_again():
+    faults = [error(503, "SlowDown"), error(500, "InternalError"), error(429, "TooMany"), (502, {}, b"<html>")]
+    answers = [lambda _, fault=fault: fault for fault in faults]
+    async with scripted(in_turn(*answers, ranged)) as (script, storage):
+        storage._policy = RetryPolicy(patience_s=30.0)
+        assert await storage.read_range(OBJECT, 3, 4) == CONTENT[3:7]
+        assert len(script.requests) == 5
+
+
+async def test_a_server_that_ignores_ranges_serves_a_start_but_no_range():
+    async with scripted(lambda _: (200, {}, CONTENT)) as (_, storage):
+        start = await storage.read_start(OBJECT, 10)
+        assert (start.data, start.size) == (CONTENT[:10], 100)
+        with pytest.raises(StorageUnavailable, match="ignores Range"):
+            await storage.read_range(OBJECT, 5, 10)
+
+
+@pytest.mark.parametrize("content_range", ["bytes 0-9/100", "bytes 5-9/100", "bytes 5-14/*", "nonsense"])
+async def test_a_range_other_than_the_one_asked_for_is_never_taken(content_range):
+    answer = (206, {"Content-Range": content_range}, CONTENT[5:15])
+    if content_range == "bytes 0-9/100":
+        answer = (206, {"Content-Range": content_range}, CONTENT[:10])
+    async with scripted(lambda _: answer) as (_, storage):
+        with pytest.raises(StorageUnavailable, match="not what was asked for"):
+            await storage.read_range(OBJECT, 5, 10)
+
+
+async def test_a_body_shorter_than_announced_is_never_taken():
+    answer = (206, {"Content-Range": "bytes 5-14/100", "Content-Length": "10"}, CONTENT[5:14])
+    async with scripted(lambda _: answer) as (_, storage):
+        with pytest.raises(StorageUnavailable, match="9 read, but total bytes expected is 10"):
+            await storage.read_range(OBJECT, 5, 10)
+
+
+@pytest.mark.parametrize("refusal", [error(501, "NotImplemented"), error(400, "InvalidArgument")])
+async def test_a_server_that_does_not_know_if_none_match_is_asked_by_head_first(refusal):
+    there = False
+
+    def answer(request):
+        nonlocal there
+        if "if-none-match" in request.headers:
+            return refusal
+        if request.method == "PUT":
+            there = True
+        return 200 if there else 404, {}, b""
+
+    async with scripted(answer) as (script, storage):
+        assert await storage.put_new(OBJECT, [b"x"]) is True
+        assert await storage.put_new(OBJECT, [b"x"]) is False
+        assert [request.method for request in script.requests] == ["PUT", "HEAD", "PUT", "HEAD"]
+
+
+async def test_ranges_after_the_first_are_held_to_its_etag():
+    content = bytes(20 << 20)
+
+    def answer(request):
+        if request.headers.get("if-match", '"one"') != '"two"':
+            status, headers, body = ranged(request, content)
+            return status, {**headers, "ETag": '"one"' if "if-match" not in request.headers else '"two"'}, body
+        return error(412, "PreconditionFailed")
+
+    async with scripted(answer) as (script, storage):
+        await storage.read_into(OBJECT, 0, memoryview(bytearray(20 << 20)))
+        assert [request.headers.get("if-match") for request in script.requests] == [None, '"one"', '"one"']
+        with pytest.raises(InputInvalid, match="changed"):
+            await storage.read_into(OBJECT, 0, memoryview(bytearray(20 << 20)), '"two"')
+
+
+async def test_an_answer_meant_for_a_terminal_is_shown_escaped():
+    async with scripted(lambda _: error(400, "\x9b2J&lt;evil")) as (_, storage):
+        with pytest.raises(StorageUnavailable) as raised:
+            await storage.read_range(OBJECT, 0, 1)
+        assert str(raised.value).isprintable()

@@ -53,6 +53,8 @@ class Header:
     """The object's first bytes as they were read: the header and perhaps some of what follows."""
     version: str | None = None
     """The validator of the object that this was read from; later reads are held to it."""
+    origin: str = "the object"
+    """Where it was read, for messages."""
 
 
 def header_length(data: bytes, object_size: int, limits: HeaderLimits) -> int:
@@ -67,9 +69,7 @@ def header_length(data: bytes, object_size: int, limits: HeaderLimits) -> int:
     return LENGTH_BYTES + length
 
 
-def parse_header(
-    data: bytes, object_size: int, limits: HeaderLimits = DEFAULT_LIMITS, version: str | None = None
-) -> Header:
+def parse_header(data: bytes, object_size: int, limits: HeaderLimits = DEFAULT_LIMITS) -> Header:
     """Parse the header at the beginning of `data`; `object_size` is the whole object's length in bytes.
 
     Refuses with InputInvalid what is not well formed (duplicate keys, NaN, floats, unknown dtypes, overlaps,
@@ -84,7 +84,7 @@ def parse_header(
         raise TooLarge(f"the object holds {len(document)} tensors; at most {limits.max_tensors} are allowed")
     entries = sorted((_entry(name, value) for name, value in document.items()), key=lambda e: (e.begin, e.end))
     _check_side_by_side(entries, object_size - data_start)
-    return Header(tuple(entries), metadata, data_start, object_size, data, version)
+    return Header(tuple(entries), metadata, data_start, object_size, data)
 
 
 def encode_header(tensors: Sequence[tuple[str, TensorSpec]], metadata: Mapping[str, str] | None = None) -> bytes:

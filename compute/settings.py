@@ -50,6 +50,11 @@ class ComputeSettings(BaseSettings):
     )
     s3_region: str = Field("us-east-1", description="Region used for signatures.")
     s3_path_style: bool = Field(True, description="Bucket in the path (true) or in the host name (false).")
+    storage_patience_s: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds that a failing storage request is tried again; a deadline cuts it sooner.",
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="Device to compute on.")
     threads: int = Field(0, ge=0, description="Threads of torch per worker; 0 takes torch's own choice.")
     max_running: int = Field(2, ge=1, le=64, description="Tasks that run at the same time in the worker.")

@@ -1,6 +1,7 @@
 """Tensors in storage: the header by ranged GET, tensors chosen by fragment, their bytes into given buffers."""
 
 import re
+from dataclasses import replace
 
 from compute.loading import load
 from compute.safetensors_header import (
@@ -44,9 +45,10 @@ async def read_header(storage: Storage, uri: ObjectUri, *, max_header_bytes: int
         needed = header_length(data, start.size, limits)
         if needed > len(data):
             data += await storage.read_range(uri, len(data), needed - len(data), start.version)
-        return parse_header(data, start.size, limits, start.version)
+        header = parse_header(data, start.size, limits)
     except (InputInvalid, TooLarge) as exc:
         raise type(exc)(f"{uri}: {exc}") from exc
+    return replace(header, version=start.version, origin=str(uri))
 
 
 def select(header: Header, fragment: str | None) -> tuple[TensorEntry, ...]:
@@ -56,13 +58,13 @@ def select(header: Header, fragment: str | None) -> tuple[TensorEntry, ...]:
     if fragment is None:
         if len(header.entries) != 1:
             raise InputInvalid(
-                f"the object holds {len(header.entries)} tensors, but the URI names none; add #name or #*"
+                f"{header.origin} holds {len(header.entries)} tensors, but the URI names none; add #name or #*"
             )
         return header.entries
     for entry in header.entries:
         if entry.name == fragment:
             return (entry,)
-    raise InputMissing(f"the object holds no tensor named {fragment!a}")
+    raise InputMissing(f"{header.origin} holds no tensor named {fragment!a}")
 
 
 def tensor_metadata(header: Header) -> list[TensorMetadata]:
@@ -82,5 +84,7 @@ def tensor_metadata(header: Header) -> list[TensorMetadata]:
 def _all_by_number(header: Header) -> tuple[TensorEntry, ...]:
     for entry in header.entries:
         if not _NUMBER.fullmatch(entry.name):
-            raise InputInvalid(f"#* needs names that are decimal integers; one is {entry.name[:80]!a}")
+            raise InputInvalid(
+                f"#* needs names that are decimal integers; {header.origin} has {entry.name[:80]!a}"
+            )
     return tuple(sorted(header.entries, key=lambda entry: int(entry.name)))

@@ -2,6 +2,7 @@
 
 from compute.settings import ComputeSettings
 from compute.storage.files import FileStorage
+from compute.storage.retry import RetryPolicy
 from compute.storage.router import RoutedStorage
 from compute.storage.store import Storage
 
@@ -21,5 +22,6 @@ def open_storage(settings: ComputeSettings) -> Storage:
             endpoint_url=settings.s3_endpoint_url,
             region=settings.s3_region,
             path_style=settings.s3_path_style,
+            policy=RetryPolicy(patience_s=settings.storage_patience_s),
         )
     return RoutedStorage(schemes)

@@ -36,6 +36,7 @@ SplitUpError
 │   ├── ComputeBusy                 429, with `retry_after_s`
 │   ├── ComputeConflict             409, with the problem document
 │   └── ComputeRefused              422, with the problem document
+├── CannotSplit                     the author's model, or the cuts asked for, cannot be made into pieces
 └── KeyFileError                    the node's key cannot be read, or others can read it
 """
 
@@ -172,6 +173,9 @@ class ComputeRefused(ComputeError):
     def __init__(self, message: str, problem: dict[str, object]) -> None:
         super().__init__(message)
         self.problem = problem
+
+
+class CannotSplit(SplitUpError): ...
 
 
 class KeyFileError(SplitUpError): ...

@@ -53,9 +53,8 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
             known[step.node.name] = _specs(step.node, value)
             memory.hold(value, str(step.node))
             for name in step.last_uses:
-                released = values.pop(name)
                 if name not in given_names:
-                    memory.release(released)
+                    memory.release(values.pop(name))
     outputs = tuple(_output(ref, known) for ref in graph.outputs)
     sum_bytes = sum(spec.nbytes for specs in known.values() for spec in specs)
     return Inference(known, outputs, memory.peak_bytes, sum_bytes)

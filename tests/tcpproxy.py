@@ -21,9 +21,12 @@ class Proxy:
     """Nothing is forwarded while this is set."""
     port: int = 0
     connections: int = 0
+    open: int = 0
+    """Connections that neither side has closed."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         cut = self.cuts.pop(0) if self.cuts else None
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         ways = [
@@ -33,6 +36,7 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.open -= 1
             for way in ways:
                 way.cancel()
             for end in (writer, there_writer):

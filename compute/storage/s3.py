@@ -36,6 +36,7 @@ from shared.uris import ObjectUri, below
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 THREADS = 16
 PARALLEL_RANGES = 4
@@ -240,7 +241,10 @@ def _send_small_bodies_at_once(params: dict[str, Any], **_: object) -> None:
 
 
 def _head(client: "S3Client", uri: ObjectUri) -> int:
-    return client.head_object(Bucket=uri.bucket, Key=uri.key)["ContentLength"]
+    length = client.head_object(Bucket=uri.bucket, Key=uri.key).get("ContentLength")
+    if length is None:
+        raise StorageUnavailable(f"{uri}: the server gives no Content-Length")
+    return length
 
 
 def _is_there(client: "S3Client", uri: ObjectUri) -> bool:
@@ -266,7 +270,7 @@ def _ranged_get(
     )
     body: Any = answer["Body"]  # botocore has no public way to the connection below
     with closing(body), stop.interruptible(body._raw_stream.shutdown):
-        size = _answered_size(uri, start, answer.get("ContentRange"), answer["ContentLength"])
+        size = _answered_size(uri, start, len(view), answer)
         wanted = min(len(view), size - start)
         done = 0
         while done < wanted:
@@ -279,18 +283,18 @@ def _ranged_get(
     return _Answer(done, size, answer.get("ETag", ""))
 
 
-def _answered_size(uri: ObjectUri, start: int, content_range: str | None, content_length: int) -> int:
-    """Bytes of the whole object, once it is sure that the body begins at `start`."""
+def _answered_size(uri: ObjectUri, start: int, wanted: int, answer: "GetObjectOutputTypeDef") -> int:
+    """Bytes of the whole object, once it is sure that the body is what was asked for, or all that there is."""
+    content_range, length = answer.get("ContentRange"), answer.get("ContentLength")
     if content_range is None:
-        if start:
-            raise StorageUnavailable(f"{uri}: the server ignores Range; a server with ranged GET is needed")
-        return content_length
+        if start or length is None:
+            raise StorageUnavailable(f"{uri}: the server ignores Range; one that answers ranged GET is needed")
+        return length
     match = _CONTENT_RANGE.fullmatch(content_range)
-    if match is None or int(match[1]) != start or int(match[2]) - start + 1 != content_length:
-        raise Transient(
-            f"the answer is {content_range[:80]!a} with {content_length} bytes, not what was asked for"
-        )
-    return int(match[3])
+    first, last, size = map(int, match.groups()) if match else (-1, -1, -1)
+    if first != start or last != min(start + wanted, size) - 1:
+        raise Transient(f"the answer is {content_range[:80]!a}, not what was asked for")
+    return size
 
 
 def _put_if_none(

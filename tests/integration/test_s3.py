@@ -216,13 +216,12 @@ async def test_cancelling_a_slow_read_ends_it_and_leaves_the_buffer_alone(opened
         await cancelled_within(reading, 0.5)
         filled = buffer.count(1)
         assert 0 < filled < len(buffer)
+        # The threads have given up too, also those that waited for a stalled server.
+        await asyncio.sleep(0.5)
+        assert proxy.open == 0
         proxy.stalled, proxy.bytes_per_s = False, None
         await asyncio.sleep(0.3)
         assert buffer.count(1) == filled
-        # The threads are free again, also those that waited for a stalled server.
-        begun = time.monotonic()
-        await storage.read_into(OBJECT, 0, memoryview(buffer))
-        assert time.monotonic() - begun < 5
 
 
 async def test_cancelling_a_slow_put_leaves_no_object(opened, server, stored):

@@ -39,7 +39,7 @@ class ScriptedServer:
         self.requests.append(request)
         status, extra, body = self.answer(request)
         fields = {"Content-Length": str(len(body)), "Connection": "close", **extra}
-        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items())]
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items() if value)]
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else body))
         await writer.drain()
         writer.close()
@@ -126,7 +126,9 @@ async def test_a_server_that_ignores_ranges_serves_a_start_but_no_range():
             await storage.read_range(OBJECT, 5, 10)
 
 
-@pytest.mark.parametrize("content_range", ["bytes 0-9/100", "bytes 5-9/100", "bytes 5-14/*", "nonsense"])
+@pytest.mark.parametrize(
+    "content_range", ["bytes 0-9/100", "bytes 0-14/100", "bytes 5-9/100", "bytes 5-14/*", "nonsense"]
+)
 async def test_a_range_other_than_the_one_asked_for_is_never_taken(content_range):
     answer = (206, {"Content-Range": content_range}, CONTENT[5:15])
     if content_range == "bytes 0-9/100":
@@ -136,11 +138,19 @@ async def test_a_range_other_than_the_one_asked_for_is_never_taken(content_range
             await storage.read_range(OBJECT, 5, 10)
 
 
-async def test_a_body_shorter_than_announced_is_never_taken():
-    answer = (206, {"Content-Range": "bytes 5-14/100", "Content-Length": "10"}, CONTENT[5:14])
+@pytest.mark.parametrize(("length", "why"), [("10", "9 read, but total"), ("", "after 9 of 10 bytes")])
+async def test_a_body_shorter_than_announced_is_never_taken(length, why):
+    answer = (206, {"Content-Range": "bytes 5-14/100", "Content-Length": length}, CONTENT[5:14])
     async with scripted(lambda _: answer) as (_, storage):
-        with pytest.raises(StorageUnavailable, match="9 read, but total bytes expected is 10"):
+        with pytest.raises(StorageUnavailable, match=why):
             await storage.read_range(OBJECT, 5, 10)
+
+
+async def test_a_server_that_gives_no_length_is_refused():
+    async with scripted(lambda _: (200, {"Content-Length": ""}, CONTENT)) as (_, storage):
+        for attempt in (storage.size(OBJECT), storage.read_start(OBJECT, 10)):
+            with pytest.raises(StorageUnavailable, match=r"Content-Length|ignores Range"):
+                await attempt
 
 
 @pytest.mark.parametrize("refusal", [error(501, "NotImplemented"), error(400, "InvalidArgument")])

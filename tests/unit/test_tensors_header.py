@@ -94,7 +94,7 @@ def test_a_malformed_header_is_refused_with_the_reason(text, why):
         parsed(text, bytes(20))
 
 
-@pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20), (2**63, 0), (10**4000,), (1,) * 65])
+@pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20), (2**63, 0), (0, 2**63), (10**4000,), (1,) * 65])
 def test_a_shape_of_2_to_the_40_elements_is_refused_by_the_tensors_name(shape):
     with pytest.raises(TooLarge, match="'huge'"):
         parsed(of(huge=entry(shape=shape, offsets=(0, 0))))

@@ -7,9 +7,10 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from compute.specs import DTYPE_BY_SAFETENSORS_NAME, MAX_ELEMENTS, TensorSpec
+from compute.strict_json import NotStrictJson, parse_strict_json
 from shared.errors import InputInvalid, TooLarge
 
 LENGTH_BYTES = 8
@@ -78,7 +79,7 @@ def parse_header(data: bytes, object_size: int, limits: HeaderLimits = DEFAULT_L
     data_start = header_length(data, object_size, limits)
     if len(data) < data_start:
         raise InputInvalid(f"the header has {data_start} bytes, of which only {len(data)} were read")
-    document = _strict_json(data[LENGTH_BYTES:data_start])
+    document = _document(data[LENGTH_BYTES:data_start])
     metadata = _metadata(document.pop(METADATA, {}))
     if len(document) > limits.max_tensors:
         raise TooLarge(f"the object holds {len(document)} tensors; at most {limits.max_tensors} are allowed")
@@ -103,33 +104,15 @@ def encode_header(tensors: Sequence[tuple[str, TensorSpec]], metadata: Mapping[s
     return struct.pack("<Q", len(text)) + text
 
 
-def _strict_json(raw: bytes) -> dict[str, Any]:
+def _document(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{") or not raw.rstrip(b" ").endswith(b"}"):
         raise InputInvalid("the header is not one JSON object, padded with spaces at most")
     try:
-        document = json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_float=_refuse_number,
-            parse_constant=_refuse_number,
-        )
-    except (ValueError, RecursionError) as exc:
-        raise InputInvalid(f"the header is not valid JSON: {str(exc)[:200]!a}") from exc
+        document = parse_strict_json(raw)
+    except NotStrictJson as exc:
+        raise InputInvalid(f"the header is not valid JSON: {exc}") from exc
     assert isinstance(document, dict)
     return document
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value] # add returns None on purpose
-        raise InputInvalid(f"the header has the key {_shown(twice)} twice")
-    return members
-
-
-def _refuse_number(text: str) -> NoReturn:
-    raise InputInvalid(f"the header holds the number {text[:40]!a}; only whole numbers are allowed")
 
 
 def _metadata(value: object) -> Mapping[str, str]:

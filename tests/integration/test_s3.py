@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from compute.storage import s3
+from compute.storage import s3requests
 from compute.storage.retry import RetryPolicy
 from compute.storage.s3 import S3Storage
 from compute.tensors import load, read_header, select
@@ -158,9 +158,9 @@ async def test_a_missing_bucket_and_wrong_credentials_say_so_at_once(opened, mon
 
 @pytest.mark.parametrize("offset_s", [7200.0, -7200.0])
 async def test_a_clock_that_is_hours_off_is_corrected_by_the_servers_time(opened, monkeypatch, offset_s):
-    monkeypatch.setattr(s3._ServerTimeAuth, "offset_s", offset_s)
+    monkeypatch.setattr(s3requests.ServerTimeAuth, "offset_s", offset_s)
     assert await opened(policy=SHORT).put_new(OBJECT, [b"x"]) is True
-    assert abs(s3._ServerTimeAuth.offset_s) < 5
+    assert abs(s3requests.ServerTimeAuth.offset_s) < 5
 
 
 async def test_truncated_bodies_and_resets_are_read_again(opened, server):

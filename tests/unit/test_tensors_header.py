@@ -75,7 +75,7 @@ def test_what_we_write_is_read_by_the_safetensors_library():
         ('{"a":{"dtype":"F32","dtype":"F32","shape":[],"data_offsets":[0,4]}}', "twice"),
         ('{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', "NaN"),
         ('{"a":{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}}', "Infinity"),
-        ('{"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}', "2.0"),
+        ('{"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}}', "shape"),
         ('{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,8]}}', "1e400"),
         ('{"a":' + "9" * 5000 + "}", "not valid JSON"),
         ('{"a":' * 50_000 + "1" + "}" * 50_000, "not valid JSON"),

@@ -1,0 +1,122 @@
+"""What the journal holds, as values."""
+
+import hashlib
+import json
+import sqlite3
+from dataclasses import dataclass
+
+from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
+from shared.ids import Attempt, ExecutionId, Lamports, ModelId, Requester, Slot, TaskId, TaskKey, UnixSeconds
+from shared.messages import TaskResult
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What the requester asked for and pays, as the account showed it."""
+
+    account: str
+    attempt: Attempt
+    execution_id: ExecutionId
+    task_id: TaskId
+    requester: Requester
+    content_hash: bytes
+    model_id: ModelId
+    input_uris: tuple[str, ...]
+    output_count: int
+    compute_units: int
+    reward: Lamports
+    deadline: UnixSeconds
+    refund_at: UnixSeconds
+    verified_slot: Slot
+
+    @property
+    def key(self) -> TaskKey:
+        return TaskKey(self.execution_id, self.task_id)
+
+    @property
+    def end(self) -> UnixSeconds:
+        """After this moment of the chain's clock the node cannot be paid any more."""
+        return min(self.deadline, self.refund_at) if self.refund_at else self.deadline
+
+    @property
+    def pair_hash(self) -> bytes:
+        """SHA-256 of pair and requester: the same pair from another requester is another piece of work."""
+        return hashlib.sha256(f"{self.execution_id}/{self.task_id}/{self.requester}".encode("ascii")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Assignment):
+    """One row of `tasks`."""
+
+    id: int
+    state: State
+    ends_as: State | None
+    reason: str | None
+    result: TaskResult | None
+    owed: Owed
+
+    @property
+    def submission(self) -> SubmissionKind:
+        return SubmissionKind.COMPLETED if self.result and self.result.success else SubmissionKind.FAILED
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        return {
+            "executionId": self.execution_id,
+            "taskId": self.task_id,
+            "attempt": self.attempt,
+            "state": self.state.value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """One signed transaction, without its bytes."""
+
+    id: int
+    task: int
+    kind: SubmissionKind
+    attempt: Attempt
+    signature: str
+    last_valid_block_height: int
+    status: OutboxStatus
+    superseded: bool
+    slot: Slot | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event of the program, read from a transaction that succeeded."""
+
+    signature: str
+    index: int
+    slot: Slot
+    name: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A finalized signature, up to which the chain was read."""
+
+    signature: str
+    slot: Slot
+
+
+def task_from_row(row: sqlite3.Row) -> Task:
+    values = dict(row)
+    values["input_uris"] = tuple(json.loads(values["input_uris"]))
+    values["state"] = State(values["state"])
+    values["ends_as"] = State(values["ends_as"]) if values["ends_as"] else None
+    values["owed"] = Owed(values["owed"])
+    values["result"] = TaskResult.model_validate_json(values["result"]) if values["result"] else None
+    return Task(**values)
+
+
+def outbox_from_row(row: sqlite3.Row) -> Outbox:
+    values = dict(row)
+    values["kind"] = SubmissionKind(values["kind"])
+    values["status"] = OutboxStatus(values["status"])
+    values["superseded"] = bool(values["superseded"])
+    return Outbox(**values)

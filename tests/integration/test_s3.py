@@ -191,7 +191,7 @@ async def test_a_server_that_is_gone_ends_in_storage_unavailable_after_the_patie
     begun = time.monotonic()
     with pytest.raises(StorageUnavailable):
         await opened(port).probe()
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 10.0
 
 
 async def cancelled_within(task: asyncio.Task, seconds: float) -> None:
@@ -213,7 +213,7 @@ async def test_cancelling_a_slow_read_ends_it_and_leaves_the_buffer_alone(opened
         await asyncio.sleep(1.0)
         proxy.stalled = stalled
         await asyncio.sleep(0.1)
-        await cancelled_within(reading, 0.5)
+        await cancelled_within(reading, 1.0)
         filled = buffer.count(1)
         assert 0 < filled < len(buffer)
         # The threads have given up too, also those that waited for a stalled server.
@@ -229,7 +229,7 @@ async def test_cancelling_a_slow_put_leaves_no_object(opened, server, stored):
         proxy.bytes_per_s = 4e6
         putting = asyncio.create_task(opened(proxy.port).put_new(OBJECT, [memoryview(bytes(16 << 20))]))
         await asyncio.sleep(0.5)
-        await cancelled_within(putting, 0.5)
+        await cancelled_within(putting, 1.0)
         proxy.bytes_per_s = None
         await asyncio.sleep(0.5)
     assert not stored.exists()

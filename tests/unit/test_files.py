@@ -142,7 +142,7 @@ async def test_a_root_that_is_gone_is_shown_by_the_probe(root, storage):
         await storage.probe()
 
 
-async def test_a_cancelled_put_leaves_nothing_and_a_cancelled_read_leaves_the_buffer_alone(root, storage):
+async def test_a_cancelled_put_leaves_nothing(root, storage):
     large = memoryview(bytes(256 << 20))
     putting = asyncio.create_task(storage.put_new(uri(root / "a" / "object"), [large]))
     await asyncio.sleep(0.02)
@@ -150,7 +150,7 @@ async def test_a_cancelled_put_leaves_nothing_and_a_cancelled_read_leaves_the_bu
     putting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await putting
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 1.0
     for _ in range(100):
         if names(root / "a") == []:
             break

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from compute.graph.arguments import MAX_ITEMS
 from compute.graph.document import MAX_DIMENSIONS, bind_inputs
 from compute.graph.inference import Inference
-from compute.graph.operators import Kind, Result
+from compute.graph.refusals import refuse_before_call
 from compute.graph.steps import (
     SPEC_DTYPES,
     TORCH_DTYPES,
@@ -18,16 +17,16 @@ from compute.graph.steps import (
     Values,
     compile_steps,
     first_line,
-    resolve,
+    own_outputs,
+    tensors_of,
 )
 from compute.graph.task_graph import Node, Ref, TaskGraph
-from compute.specs import MAX_ELEMENTS, DType, TensorSpec
+from compute.specs import MAX_ELEMENTS, TensorSpec
 from shared.errors import GraphInvalid, TooLarge
 
 __all__ = ["Inference", "infer"]
 
 META = torch.device("meta")
-INDEX_DTYPES = frozenset({DType.INT64, DType.INT32})
 
 
 def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> Inference:
@@ -41,7 +40,6 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
     memory = _Memory(max_bytes)
     values: Values = {}
     known: dict[str, tuple[TensorSpec, ...]] = {}
-    given_names = {given.name for given in graph.inputs}
     for given, spec in zip(graph.inputs, inputs, strict=True):
         _check_size(spec, f"input {given.name}")
         values[given.name] = torch.empty(spec.shape, dtype=TORCH_DTYPES[spec.dtype], device=META)
@@ -53,9 +51,9 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
             known[step.node.name] = _specs(step.node, value)
             memory.hold(value, str(step.node))
             for name in step.last_uses:
-                if name not in given_names:
-                    memory.release(values.pop(name))
-    outputs = tuple(_output(ref, known) for ref in graph.outputs)
+                memory.release(values.pop(name))
+        outputs = tuple(_output(ref, known) for ref in graph.outputs)
+        memory.hold(own_outputs(graph, values), "the outputs")
     sum_bytes = sum(spec.nbytes for specs in known.values() for spec in specs)
     return Inference(known, outputs, memory.peak_bytes, sum_bytes)
 
@@ -88,19 +86,13 @@ class _Memory:
 
 
 def _storages(value: Value) -> list[torch.UntypedStorage]:
-    return [tensor.untyped_storage() for tensor in _tensors(value)]
-
-
-def _tensors(value: Value) -> list[torch.Tensor]:
-    if isinstance(value, int):
-        return []
-    return value if isinstance(value, list) else [value]
+    return [tensor.untyped_storage() for tensor in tensors_of(value)]
 
 
 def _meta_result(step: Step, values: Values) -> Value:
     """What torch gives for this node on meta tensors. Raises GraphInvalid or TooLarge, naming the node."""
     try:
-        _refuse_before_call(step.node, values)
+        refuse_before_call(step.node, values)
         return step.call(values, META)
     except MemoryError as exc:
         raise TooLarge(f"{step.node}: its result is too large to be described") from exc
@@ -108,63 +100,9 @@ def _meta_result(step: Step, values: Values) -> Value:
         raise GraphInvalid(f"{step.node}: {first_line(exc)}") from exc
 
 
-def _refuse_before_call(node: Node, values: Values) -> None:
-    """What torch would try even on meta tensors: overflowing lengths, millions of results, a mask as index."""
-    for name, argument in node.arguments.items():
-        kind = node.operator.parameters[name].kind
-        if kind is Kind.SIZE and isinstance(argument, tuple):
-            elements = 1
-            for length in argument:
-                elements *= max(1, _size(length, values))
-                if elements > MAX_ELEMENTS:
-                    raise TooLarge(f"{node}: the {name} has 2^40 elements or more")
-        if kind is Kind.INDICES and isinstance(argument, tuple):
-            _refuse_masks([resolve(ref, values) for ref in argument if isinstance(ref, Ref)], node)
-    items = _items(node, values)
-    if items > MAX_ITEMS:
-        raise TooLarge(f"{node} gives {items} tensors; at most {MAX_ITEMS} are allowed")
-
-
-def _refuse_masks(indices: list[Value], node: Node) -> None:
-    for index in indices:
-        assert isinstance(index, torch.Tensor)
-        if SPEC_DTYPES[index.dtype] not in INDEX_DTYPES:
-            raise GraphInvalid(
-                f"{node}: an index is {SPEC_DTYPES[index.dtype]}; int64 or int32 is wanted, "
-                "since a mask would give a shape that depends on data"
-            )
-
-
-def _items(node: Node, values: Values) -> int:
-    """How many tensors a node of the splitting kind would give; 0 where the arguments do not say."""
-    arguments = node.arguments
-    if node.operator.result is not Result.TENSORS or "self" not in arguments:
-        return 0
-    if node.operator.name == "aten.chunk.default":
-        return _size(arguments["chunks"], values)
-    if node.operator.name not in ("aten.split.Tensor", "aten.unbind.int"):
-        return 0
-    source = resolve(_ref(arguments["self"]), values)
-    assert isinstance(source, torch.Tensor)
-    length = source.size(_size(arguments.get("dim", 0), values))
-    part = _size(arguments.get("split_size", 1), values)
-    return -(-length // part) if part > 0 else 0
-
-
-def _ref(argument: object) -> Ref:
-    assert isinstance(argument, Ref)
-    return argument
-
-
-def _size(argument: object, values: Values) -> int:
-    size = resolve(argument, values) if isinstance(argument, Ref) else argument
-    assert isinstance(size, int)
-    return size
-
-
 def _specs(node: Node, value: Value) -> tuple[TensorSpec, ...]:
     specs = []
-    for tensor in _tensors(value):
+    for tensor in tensors_of(value):
         if tensor.dtype not in SPEC_DTYPES:
             raise GraphInvalid(f"{node} gives {str(tensor.dtype).removeprefix('torch.')}, which no task may use")
         spec = TensorSpec(SPEC_DTYPES[tensor.dtype], tuple(tensor.shape))
@@ -174,6 +112,8 @@ def _specs(node: Node, value: Value) -> tuple[TensorSpec, ...]:
 
 
 def _check_size(spec: TensorSpec, what: str) -> None:
+    if any(length < 0 for length in spec.shape):
+        raise GraphInvalid(f"{what} is {spec}: a length is negative")
     if spec.elements > MAX_ELEMENTS:
         raise TooLarge(f"{what} is {spec}: 2^40 elements or more")
     if len(spec.shape) > MAX_DIMENSIONS:

@@ -34,7 +34,7 @@ SPEC_DTYPES: Mapping[torch.dtype, DType] = {torch_dtype: dtype for dtype, torch_
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node, ready to be called. `last_uses` are the values that no later node or output needs."""
+    """One node, ready to be called. `last_uses`: the nodes whose values no later node and no output needs."""
 
     node: Node
     arguments: Mapping[str, Fill]
@@ -57,16 +57,38 @@ def resolve(ref: Ref, values: Values) -> Value:
     return value[ref.item]
 
 
+def own_outputs(graph: TaskGraph, values: Values) -> list[torch.Tensor]:
+    """The outputs, each contiguous in a memory of its own: views, inputs and repetitions are copied."""
+    taken = {
+        tensor.untyped_storage()._cdata for given in graph.inputs for tensor in tensors_of(values[given.name])
+    }
+    outputs = []
+    for ref in graph.outputs:
+        (output,) = tensors_of(resolve(ref, values))
+        output = output.contiguous()
+        if output.untyped_storage()._cdata in taken:
+            output = output.clone()
+        taken.add(output.untyped_storage()._cdata)
+        outputs.append(output)
+    return outputs
+
+
+def tensors_of(value: Value) -> list[torch.Tensor]:
+    if isinstance(value, int):
+        return []
+    return value if isinstance(value, list) else [value]
+
+
 def _last_uses(graph: TaskGraph) -> dict[str, tuple[str, ...]]:
-    """By node: what may be freed after it, itself included where nobody uses it."""
-    last = {given.name: "" for given in graph.inputs}
+    """By node: which nodes' values may be freed after it, its own where nobody uses it. Inputs stay."""
+    last: dict[str, str] = {}
     for node in graph.nodes:
         last[node.name] = node.name
-        last.update((ref.name, node.name) for ref in node.references())
+        last.update((ref.name, node.name) for ref in node.references() if ref.name in last)
     kept = {ref.name for ref in graph.outputs}
     freed: dict[str, list[str]] = {node.name: [] for node in graph.nodes}
     for name, user in last.items():
-        if user and name not in kept:
+        if name not in kept:
             freed[user].append(name)
     return {user: tuple(names) for user, names in freed.items()}
 

@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from compute.graph.steps import TORCH_REFUSALS, Step, Value, Values, compile_steps, first_line, resolve
+from compute.graph.steps import TORCH_REFUSALS, Step, Value, Values, compile_steps, first_line, own_outputs
 from compute.graph.task_graph import Node, TaskGraph
 from compute.worker.indices import INDEXING, check_indices
 from shared.errors import ComputationFailed, InputMismatch, OutOfMemory
 
 _HOST_OUT_OF_MEMORY = "DefaultCPUAllocator"
 """Torch has no type of its own for a host without memory; its allocator's name stands in the message."""
+
+
+_FAILURES = (MemoryError, *TORCH_REFUSALS)
 
 
 class Stopped(Exception):
@@ -42,20 +45,10 @@ class Program:
             values[step.node.name] = _run_step(step, values, device)
             for name in step.last_uses:
                 del values[name]
-        return self._outputs(values, inputs)
-
-    def _outputs(self, values: Values, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        taken = {tensor.untyped_storage().data_ptr() for tensor in inputs}
-        outputs = []
-        for ref in self._graph.outputs:
-            output = resolve(ref, values)
-            assert isinstance(output, torch.Tensor)
-            output = output.contiguous()
-            if output.untyped_storage().data_ptr() in taken:
-                output = output.clone()
-            taken.add(output.untyped_storage().data_ptr())
-            outputs.append(output)
-        return outputs
+        try:
+            return own_outputs(self._graph, values)
+        except _FAILURES as exc:
+            raise _task_error(exc, f"the outputs: {first_line(exc)}") from exc
 
 
 def _run_step(step: Step, values: Values, device: torch.device) -> Value:
@@ -65,11 +58,13 @@ def _run_step(step: Step, values: Values, device: torch.device) -> Value:
         return step.call(values, device)
     except ComputationFailed as exc:
         raise ComputationFailed(f"{step.node}: {exc}") from exc
-    except (torch.OutOfMemoryError, MemoryError) as exc:
-        raise OutOfMemory(_described(step.node, values, exc)) from exc
-    except TORCH_REFUSALS as exc:
-        error = OutOfMemory if _HOST_OUT_OF_MEMORY in str(exc) else ComputationFailed
-        raise error(_described(step.node, values, exc)) from exc
+    except _FAILURES as exc:
+        raise _task_error(exc, _described(step.node, values, exc)) from exc
+
+
+def _task_error(exc: Exception, message: str) -> ComputationFailed | OutOfMemory:
+    no_memory = isinstance(exc, MemoryError | torch.OutOfMemoryError) or _HOST_OUT_OF_MEMORY in str(exc)
+    return OutOfMemory(message) if no_memory else ComputationFailed(message)
 
 
 def _described(node: Node, values: Values, exc: BaseException) -> str:

@@ -59,13 +59,27 @@ class ComputeSettings(BaseSettings):
     threads: int = Field(0, ge=0, description="Threads of torch per worker; 0 takes torch's own choice.")
     max_running: int = Field(2, ge=1, le=64, description="Tasks that run at the same time in the worker.")
     max_tasks: int = Field(64, ge=1, description="Unfinished tasks held at once; above it POST answers 429.")
+    max_in_work: int = Field(
+        4,
+        ge=1,
+        description="Tasks that hold tensors at once: fetched, running or being stored; others are queued.",
+    )
     max_compute_units: int = Field(10_000_000, ge=1, description="Largest cost of one task, in compute units.")
     max_input_bytes: int = Field(8 << 30, ge=1, description="Largest sum of one task's inputs, in bytes.")
     max_output_bytes: int = Field(4 << 30, ge=1, description="Largest sum of one task's outputs, in bytes.")
+    max_task_bytes: int = Field(
+        16 << 30, ge=1, description="Most bytes that one task's inputs and values may hold at once, as inferred."
+    )
     max_header_bytes: int = Field(1 << 20, ge=1024, description="Largest safetensors header, in bytes.")
     max_object_tensors: int = Field(4096, ge=1, description="Most tensors in one safetensors object.")
     max_graph_bytes: int = Field(1 << 20, ge=1024, description="Largest model package, in bytes.")
     max_graph_nodes: int = Field(20_000, ge=1, description="Most nodes of one task graph.")
+    plan_limit_s: float = Field(
+        20.0, gt=0, description="Seconds that inferring shapes and cost of one task may take."
+    )
+    probe_interval_s: float = Field(
+        10.0, gt=0, description="Seconds between two probes of device and storage, which /ready reports."
+    )
     retry_after_s: float = Field(2.0, gt=0, description="Seconds that a 429 asks the listener to wait.")
     result_keep_s: float = Field(
         86_400.0, ge=0, description="Seconds after the deadline that an unacknowledged result is kept."

@@ -1,0 +1,153 @@
+"""The HTTP API of compute: routes, and what each answers."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from fastapi import FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+
+from compute.admission import Refused
+from compute.readiness import ReadinessProbes
+from compute.service import Service
+from compute.task_table import Entry
+from shared.errors import InvalidId, StateUnavailable
+from shared.ids import Attempt, TaskKey, parse_execution_id, parse_task_id
+from shared.messages import ExecutionIdField, Message, Stage, TaskAcceptedResponse, TaskIdField, TaskRequest
+from shared.problem import problem
+from shared.token import require_token
+
+MAX_WAIT_S = 60.0
+_PREFERRED_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})", re.ASCII | re.IGNORECASE)
+
+Wait = Annotated[float, Query(ge=0)]
+AttemptQuery = Annotated[Attempt | None, Query(ge=0)]
+
+
+def create_app(service: Service, readiness: ReadinessProbes, token: str) -> FastAPI:
+    app = FastAPI(title="SplitUp Node: compute", openapi_url=None)
+    app.middleware("http")(require_token(token))
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(StateUnavailable, _state_unavailable)
+    _add_task_routes(app, service)
+    _add_stop_routes(app, service)
+
+    @app.get("/health")
+    async def health() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        report = readiness.report()
+        return _json(report, 200 if report.ready else 503)
+
+    return app
+
+
+def _add_task_routes(app: FastAPI, service: Service) -> None:
+    @app.post("/api/task")
+    async def submit(body: TaskRequest, prefer: Annotated[str, Header()] = "") -> Response:
+        try:
+            entry, is_new = await service.submit(body)
+        except Refused as exc:
+            # The members that every refusal of a POST has, beside its own.
+            exc.members.setdefault("reason", exc.kind)
+            exc.members.update(executionId=body.execution_id, taskId=body.task_id, accepted=False)
+            raise
+        preferred = _PREFERRED_WAIT.search(prefer)
+        if preferred is not None:
+            ended = await service.wait(entry.key, None, min(float(preferred.group(1)), MAX_WAIT_S))
+            if ended is entry and entry.result is not None:
+                return _json(entry.result)
+        if not is_new:
+            return _json(entry.status())
+        accepted = TaskAcceptedResponse(execution_id=body.execution_id, task_id=body.task_id, accepted=True)
+        return _json(accepted, 202)
+
+    @app.get("/api/task")
+    async def all_tasks() -> Response:
+        return _json_list([entry.summary() for entry in service.all_entries()])
+
+    @app.get("/api/task/{execution_id}/{task_id}")
+    async def status(
+        execution_id: ExecutionIdField, task_id: TaskIdField, wait: Wait = 0.0, stage: Stage | None = None
+    ) -> Response:
+        key = TaskKey(execution_id, task_id)
+        entry = await service.wait(key, stage, min(wait, MAX_WAIT_S)) if wait else service.find(key)
+        return _unknown(key) if entry is None else _json(entry.status())
+
+
+def _add_stop_routes(app: FastAPI, service: Service) -> None:
+    @app.delete("/api/task/{execution_id}/{task_id}")
+    async def stop(
+        execution_id: ExecutionIdField,
+        task_id: TaskIdField,
+        attempt: AttemptQuery = None,
+        force: bool = False,
+        acknowledge: Annotated[str | None, Query(pattern="^(paid|unpaid)$")] = None,
+    ) -> Response:
+        key = TaskKey(execution_id, task_id)
+        if acknowledge is not None and await service.acknowledge(key, attempt, paid=acknowledge == "paid"):
+            return Response(status_code=204)
+        entry = await service.cancel(key, attempt, force=force)
+        return Response(status_code=204) if entry is None else _json(_cancelled(entry))
+
+    @app.delete("/api/task/{execution_id}")
+    async def stop_execution(execution_id: ExecutionIdField, force: bool = False) -> Response:
+        entries = await service.cancel_execution(execution_id, force=force)
+        return _json_list(
+            [entry.summary() if service.find(entry.key) is entry else _cancelled(entry) for entry in entries]
+        )
+
+
+def _cancelled(entry: Entry) -> Message:
+    return entry.summary().model_copy(update={"stage": Stage.CANCELLED})
+
+
+def _unknown(key: TaskKey) -> Response:
+    return problem(404, "unknown-task", f"no task {key} is known here")
+
+
+def _json(message: Message, status: int = 200) -> Response:
+    return Response(message.to_wire(), status, media_type="application/json")
+
+
+def _json_list(messages: Sequence[Message]) -> Response:
+    return Response(f"[{','.join(message.to_wire() for message in messages)}]", media_type="application/json")
+
+
+async def _refused(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, Refused)
+    return problem(exc.status, exc.kind, exc.detail, **exc.members)
+
+
+async def _state_unavailable(_: Request, exc: Exception) -> Response:
+    return problem(503, "state-unavailable", str(exc))
+
+
+async def _invalid_request(_: Request, exc: Exception) -> Response:
+    """422, naming the field. The ids are told back where the body has well-formed ones."""
+    assert isinstance(exc, RequestValidationError)
+    first = exc.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
+    body = exc.body if isinstance(exc.body, dict) else {}
+    return problem(
+        422,
+        "invalid-request",
+        f"{field}: {first['msg']}",
+        field=field,
+        executionId=_id_or_none(body.get("executionId"), parse_execution_id),
+        taskId=_id_or_none(body.get("taskId"), parse_task_id),
+        accepted=False,
+        reason="invalid-request",
+    )
+
+
+def _id_or_none(value: object, parse: Callable[[str], str]) -> str | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return parse(value)
+    except InvalidId:
+        return None

@@ -1,0 +1,172 @@
+"""One task's way: fetch, run, store. Each step's result is what the next one starts from."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
+
+from compute.deadline import Deadline
+from compute.outputs import OutputPlan, Parts, Tensor, plan_outputs
+from compute.results import Results
+from compute.settings import ComputeSettings
+from compute.shared_memory import SharedBuffer, layout, tensor_views
+from compute.specs import TensorSpec
+from compute.storage.groups import one_error_group
+from compute.storage.packages import find_package
+from compute.storage.store import Storage
+from compute.tensors import Header, TensorEntry, load, read_header, select
+from compute.worker.pool import WorkerPool
+from compute.worker.wire import Job, Plan
+from shared.errors import ComputeUnitsExceeded, InputInvalid, InputMissing, OutputCountMismatch, TooLarge
+from shared.messages import TaskRequest
+from shared.uris import ObjectUri, TensorUri, parse_tensor_uri
+
+INLINE_BYTES = 1 << 20
+"""So little is hashed faster than a thread takes over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The tensors of one TensorUri, in their order."""
+
+    uri: ObjectUri
+    header: Header
+    entries: tuple[TensorEntry, ...]
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        return tuple(entry.spec for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """All that a run needs, in memory."""
+
+    job: Job
+    inputs: tuple[SharedBuffer, ...]
+    outputs: SharedBuffer
+
+
+class Pipeline:
+    """The steps. They raise TaskError; a cancelled one leaves nothing that moves behind."""
+
+    def __init__(self, settings: ComputeSettings, storage: Storage, pool: WorkerPool, results: Results) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._pool = pool
+        self._results = results
+
+    @asynccontextmanager
+    async def fetched(self, request: TaskRequest, counted: Callable[[int], None]) -> AsyncIterator[Fetched]:
+        """Package, headers, plan and checks, then memory and tensors. `counted` learns the computeUnits."""
+        package, inputs = await self._package_and_headers(request)
+        job = Job(package, tuple(given.specs for given in inputs))
+        plan = await self._pool.plan(job)
+        counted(plan.compute_units)
+        self._check(request, plan)
+        job = Job(job.package, job.inputs, plan.outputs)
+        with ExitStack() as memory:
+            buffers = [
+                memory.enter_context(closing(SharedBuffer("inputs", layout(specs)[1]))) for specs in job.inputs
+            ]
+            outputs = memory.enter_context(closing(SharedBuffer("outputs", layout(plan.outputs)[1])))
+            await self._load(inputs, buffers)
+            yield Fetched(job, tuple(buffers), outputs)
+
+    async def run(self, fetched: Fetched, started: Callable[[], None]) -> list[Tensor]:
+        """The outputs, in the memory that was made for them."""
+        await self._pool.run(fetched.job, fetched.inputs, fetched.outputs, started)
+        specs = fetched.job.outputs
+        return list(zip(specs, tensor_views(fetched.outputs.view, specs), strict=True))
+
+    async def store(
+        self, request: TaskRequest, run: str, outputs: Sequence[Tensor], deadline: Deadline
+    ) -> tuple[str, ...]:
+        """The URIs of the outputs, each stored whole. What this run creates is written down before."""
+        plan = await self._planned(request, outputs)
+        uris = [uri for uri, _ in plan.objects]
+        known = await self._results.begin_objects(request.key, run, uris)
+        # Those that this run did not create, as far as it went, are not its own to delete.
+        untouched = set(uris) - known
+
+        async def put(uri: ObjectUri, parts: Parts) -> None:
+            deadline.check_margin()
+            untouched.discard(uri)
+            if not await self._storage.put_new(uri, parts) and uri not in known:
+                untouched.add(uri)
+
+        try:
+            async with one_error_group() as group:
+                for uri, parts in plan.objects:
+                    group.create_task(put(uri, parts))
+        finally:
+            if untouched:
+                await self._results.not_created(request.key, run, sorted(untouched, key=str))
+        return plan.uris
+
+    async def _package_and_headers(self, request: TaskRequest) -> tuple[bytes, tuple[Input, ...]]:
+        settings = self._settings
+        uris = [parse_tensor_uri(text) for text in request.input_uris]
+        async with one_error_group() as group:
+            package = group.create_task(
+                find_package(
+                    self._storage,
+                    model_id=request.model_id,
+                    requester=request.requester,
+                    model_stores=settings.model_stores,
+                    allowed_prefixes=settings.allowed_prefixes,
+                    catalogue=settings.catalogue,
+                    max_bytes=settings.max_graph_bytes,
+                )
+            )
+            headers = {uri: group.create_task(self._header(uri)) for uri in {uri.object for uri in uris}}
+        inputs = tuple(_selected(uri, headers[uri.object].result()) for uri in uris)
+        size = sum(spec.nbytes for given in inputs for spec in given.specs)
+        if size > settings.max_input_bytes:
+            raise TooLarge(f"the inputs have {size} bytes; this node takes at most {settings.max_input_bytes}")
+        return package.result(), inputs
+
+    async def _header(self, uri: ObjectUri) -> Header:
+        return await read_header(
+            self._storage,
+            uri,
+            max_header_bytes=self._settings.max_header_bytes,
+            max_tensors=self._settings.max_object_tensors,
+        )
+
+    def _check(self, request: TaskRequest, plan: Plan) -> None:
+        counted, cap = plan.compute_units, self._settings.max_compute_units
+        if counted > cap:
+            raise ComputeUnitsExceeded(f"the task costs {counted} computeUnits; this node takes at most {cap}")
+        if request.compute_units is not None and request.compute_units < counted:
+            raise ComputeUnitsExceeded(
+                f"the task costs {counted} computeUnits, but only {request.compute_units} were declared"
+            )
+        if len(plan.outputs) != request.output_count:
+            raise OutputCountMismatch(
+                f"the graph gives {len(plan.outputs)} outputs, but {request.output_count} are expected"
+            )
+        size = sum(spec.nbytes for spec in plan.outputs)
+        if size > self._settings.max_output_bytes:
+            raise TooLarge(
+                f"the outputs have {size} bytes; this node takes at most {self._settings.max_output_bytes}"
+            )
+
+    async def _load(self, inputs: Sequence[Input], buffers: Sequence[SharedBuffer]) -> None:
+        async with one_error_group() as group:
+            for given, buffer in zip(inputs, buffers, strict=True):
+                views = tensor_views(buffer.view, given.specs)
+                group.create_task(load(self._storage, given.uri, given.header, given.entries, views))
+
+    async def _planned(self, request: TaskRequest, outputs: Sequence[Tensor]) -> OutputPlan:
+        arguments = (self._settings.output_prefix, request.requester, request.key, outputs)
+        if sum(spec.nbytes for spec, _ in outputs) <= INLINE_BYTES:
+            return plan_outputs(*arguments)
+        return await asyncio.to_thread(plan_outputs, *arguments)
+
+
+def _selected(uri: TensorUri, header: Header) -> Input:
+    try:
+        return Input(uri.object, header, select(header, uri.fragment))
+    except (InputInvalid, InputMissing) as exc:
+        raise type(exc)(f"{uri}: {exc}") from exc

@@ -1,0 +1,57 @@
+"""Memory that this process and the worker both see: a memfd of fixed size, mapped in each."""
+
+import fcntl
+import mmap
+import os
+from collections.abc import Sequence
+
+from compute.specs import TensorSpec
+from shared.errors import OutOfMemory
+
+ALIGNMENT = 64
+"""Tensors of one buffer begin at multiples of this: what vector instructions like best, and any dtype needs."""
+_SIZE_IS_FINAL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class SharedBuffer:
+    """`size` zeroed bytes. `fd` may be passed to another process, which maps it with `map_shared`."""
+
+    def __init__(self, name: str, size: int) -> None:
+        """Raises OutOfMemory if the machine has no room for it."""
+        self.size = size
+        self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.fd, max(size, 1))
+            # Whoever else holds the descriptor cannot cut the memory from under us.
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SIZE_IS_FINAL)
+            self.view = map_shared(self.fd, size)
+        except OSError as exc:
+            os.close(self.fd)
+            raise OutOfMemory(f"no room for {size} bytes of shared memory: {exc.strerror}") from exc
+
+    def close(self) -> None:
+        """Let go of descriptor and mapping. The memory is free once no view of it is left, here or elsewhere."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            self.view = memoryview(b"")
+
+
+def map_shared(fd: int, size: int) -> memoryview:
+    """All bytes of a shared buffer, writable; unmapped when the last view of them is gone."""
+    return memoryview(mmap.mmap(fd, max(size, 1)))[:size]
+
+
+def layout(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], int]:
+    """Where each tensor begins in a buffer that holds them all, and the buffer's size in bytes."""
+    begins, end = [], 0
+    for spec in specs:
+        begins.append(end)
+        end += -(-spec.nbytes // ALIGNMENT) * ALIGNMENT
+    return tuple(begins), end
+
+
+def tensor_views(view: memoryview, specs: Sequence[TensorSpec]) -> list[memoryview]:
+    """The bytes of each tensor in a buffer that `layout` describes."""
+    begins, _ = layout(specs)
+    return [view[begin : begin + spec.nbytes] for begin, spec in zip(begins, specs, strict=True)]

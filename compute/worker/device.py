@@ -1,0 +1,35 @@
+"""The device that the worker computes on: chosen by the setting, tried before it is trusted."""
+
+import torch
+
+from shared.errors import ConfigurationError
+
+PROBE_SIDE = 64
+
+
+def choose_device(setting: str) -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU. Raises ConfigurationError for one that is not there."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if setting == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    device = torch.device(setting)
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigurationError(
+            f"SPLITUP_DEVICE is {setting}, but torch {torch.__version__} sees {count} CUDA devices here; "
+            "set it to cpu or auto, or install a torch with CUDA and the driver"
+        )
+    return device
+
+
+def describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+@torch.inference_mode()
+def probe(device: torch.device) -> None:
+    """Compute something whose result is known. Raises RuntimeError if the device gives another one."""
+    ones = torch.ones(PROBE_SIDE, PROBE_SIDE, dtype=torch.float32, device=device)
+    if (ones @ ones).sum().item() != PROBE_SIDE**3:
+        raise RuntimeError(f"{device} multiplied wrongly")

@@ -1,0 +1,36 @@
+"""Places beside each other, or one alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class Gate:
+    """Lets `places` in beside each other, or one alone. In the order of asking, so that nobody waits forever."""
+
+    def __init__(self, places: int) -> None:
+        self._count = places
+        self._places = asyncio.Semaphore(places)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[None]:
+        async with self._turn:
+            await self._places.acquire()
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        taken = 0
+        async with self._turn:
+            try:
+                while taken < self._count:
+                    await self._places.acquire()
+                    taken += 1
+                yield
+            finally:
+                for _ in range(taken):
+                    self._places.release()

@@ -1,0 +1,152 @@
+"""One worker process as the API process sees it: its greeting, requests, answers, its death."""
+
+import asyncio
+import itertools
+import signal
+import socket
+from asyncio.subprocess import Process
+from collections.abc import Sequence
+from typing import Any
+
+from compute.shared_memory import SharedBuffer
+from compute.worker.wire import Operation, receive_packet, send_packet
+from shared.errors import SplitUpError
+
+STOP_S = 0.5
+"""How long a request that was told to stop may take before the worker is killed."""
+
+Answer = dict[str, Any]
+
+
+class WorkerGone(SplitUpError):
+    """The worker ended before it answered. `culprit`: no other request can have been the cause."""
+
+    def __init__(self, message: str, *, culprit: bool) -> None:
+        super().__init__(message)
+        self.culprit = culprit
+
+
+class NotTaken(SplitUpError):
+    """The worker takes no requests any more; this one was not begun."""
+
+
+class WorkerFailed(SplitUpError):
+    """A worker did not start; the message says what it said."""
+
+
+class WorkerProcess:
+    """Owns the process and its socket. Each request under way has a slot of the stop page, one byte each."""
+
+    def __init__(self, process: Process, sock: socket.socket, stop_page: memoryview) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._sock = sock
+        self._stop_page = stop_page
+        self._free_slots = list(range(len(stop_page)))
+        self._numbers = itertools.count()
+        self._pending: dict[int, asyncio.Future[Answer]] = {}
+        self._jobs: set[int] = set()
+        self._killed = False
+        self._closed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._greeting: asyncio.Future[Answer] = loop.create_future()
+        loop.add_reader(sock.fileno(), self._read)
+
+    async def greeting(self) -> str:
+        """The device that the worker computes on, once it is ready. Raises WorkerFailed."""
+        answer = await self._greeting
+        if "failed" in answer:
+            raise WorkerFailed(answer["failed"])
+        return str(answer["device"])
+
+    async def request(self, operation: Operation, buffers: Sequence[SharedBuffer]) -> Answer:
+        """The worker's answer. Raises WorkerGone or NotTaken.
+
+        When cancelled, the request is told to stop; when it does not within STOP_S, the worker is killed. Either
+        way the worker does not touch the buffers any more once this has returned or raised.
+        """
+        slot = self._free_slots.pop()
+        self._stop_page[slot] = 0
+        answer = self._send(slot, operation, buffers)
+        try:
+            # Not awaited directly: a cancellation would be passed on to the future, and the answer be lost.
+            await asyncio.wait({answer})
+        except asyncio.CancelledError:
+            self._stop_page[slot] = 1
+            await self._stopped(answer)
+            raise
+        finally:
+            self._free_slots.append(slot)
+        return answer.result()
+
+    async def gone(self) -> str:
+        """Returns once the process has ended, with how it ended."""
+        await self._closed.wait()
+        code = await self._process.wait()
+        return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+
+    @property
+    def alive(self) -> bool:
+        return not self._killed and not self._closed.is_set()
+
+    async def kill(self) -> None:
+        self._kill()
+        await self.gone()
+
+    def _kill(self) -> None:
+        self._killed = True
+        if self._process.returncode is None:
+            self._process.kill()
+
+    def _send(self, slot: int, operation: Operation, buffers: Sequence[SharedBuffer]) -> asyncio.Future[Answer]:
+        number = next(self._numbers)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        sizes = [buffer.size for buffer in buffers]
+        packet = {"number": number, "operation": operation, "stop": slot, "sizes": sizes}
+        try:
+            send_packet(self._sock, packet, [buffer.fd for buffer in buffers])
+        except OSError as exc:
+            # It ended a moment ago, or does not read what it is sent: then it is of no use either.
+            self._kill()
+            answer.set_exception(NotTaken(f"the worker takes no requests: {exc.strerror}"))
+            return answer
+        self._pending[number] = answer
+        if operation is not Operation.PROBE:
+            self._jobs.add(number)
+        return answer
+
+    async def _stopped(self, answer: asyncio.Future[Answer]) -> None:
+        await asyncio.wait({answer}, timeout=STOP_S)
+        if not answer.done():
+            await self.kill()
+        answer.exception()  # seen: nobody will ask for it
+
+    def _read(self) -> None:
+        try:
+            packet = receive_packet(self._sock)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = None
+        if packet is None:
+            self._close()
+            return
+        answer, _ = packet
+        if "number" not in answer:
+            self._greeting.set_result(answer)
+            return
+        self._jobs.discard(answer["number"])
+        self._pending.pop(answer["number"]).set_result(answer)
+
+    def _close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._sock.fileno())
+        self._sock.close()
+        for number, answer in self._pending.items():
+            culprit = not self._killed and self._jobs == {number}
+            answer.set_exception(WorkerGone("the worker ended", culprit=culprit))
+        self._pending.clear()
+        if not self._greeting.done():
+            self._greeting.set_result(
+                {"failed": "the worker ended before it was ready; its last words are in the log"}
+            )
+        self._closed.set()

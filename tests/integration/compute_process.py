@@ -1,0 +1,166 @@
+"""A real compute process on a folder of tensors, and what the tests put there."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from compute.safetensors_header import encode_header
+from compute.specs import TensorSpec
+
+TOKEN = "t" * 40
+REQUESTER = "So11111111111111111111111111111111111111112"
+FORMAT = {"format": "splitup-task-graph", "version": 1}
+
+
+class ComputeProcess:
+    """`python -m compute`, in a folder of its own that outlives it, so that it can be started again."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        self.tensors = folder / "tensors"
+        self.outputs = folder / "outputs"
+        for made in (self.tensors / REQUESTER, self.tensors / "public", self.outputs):
+            made.mkdir(parents=True, exist_ok=True)
+        token_file = folder / "token"
+        token_file.write_text(TOKEN)
+        token_file.chmod(0o600)
+        self.port = _free_port()
+        self._environment = {
+            **os.environ,
+            "SPLITUP_TOKEN_FILE": str(token_file),
+            "SPLITUP_STATE_DIR": str(folder / "state"),
+            "SPLITUP_ALLOWED_PREFIXES": f"file://{self.tensors},file://{self.outputs}",
+            "SPLITUP_OUTPUT_PREFIX": f"file://{self.outputs}",
+            "SPLITUP_COMPUTE_PORT": str(self.port),
+            "SPLITUP_DEVICE": "cpu",
+            "SPLITUP_THREADS": "1",
+            **{f"SPLITUP_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=70
+        )
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **settings: object) -> None:
+        environment = self._environment | {
+            f"SPLITUP_{name.upper()}": str(value) for name, value in settings.items()
+        }
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "compute"], env=environment, stderr=log)
+        until(lambda: self._answers(), "the API answers")
+
+    def ready(self) -> None:
+        until(lambda: self.http.get("/ready").status_code == 200, "compute is ready", 60)
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log()
+        try:
+            return self.http.get("/health").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def worker_pids(self) -> list[int]:
+        """Of all workers that this process started and that live."""
+        assert self.process is not None
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                after_name = status.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(after_name[1]) == self.process.pid and after_name[0] != "Z":
+                found.append(int(status.parent.name))
+        return found
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+    # ---- what lies in storage ----
+
+    def put_tensor(self, name: str, spec: TensorSpec, data: bytes, folder: str = REQUESTER) -> str:
+        """The URI of a new object with one tensor."""
+        path = self.tensors / folder / f"{name}.safetensors"
+        path.write_bytes(encode_header([("0", spec)]) + data)
+        return f"file://{path}"
+
+    def put_package(self, graph: dict[str, object]) -> str:
+        """The modelId of a graph in the requester's folder."""
+        data = json.dumps(FORMAT | graph).encode()
+        model_id = hashlib.sha256(data).hexdigest()
+        (self.tensors / REQUESTER / f"{model_id}.json").write_bytes(data)
+        return model_id
+
+    def output_files(self) -> list[Path]:
+        return sorted(path for path in self.outputs.rglob("*") if path.is_file())
+
+    # ---- calls ----
+
+    def post(self, body: dict[str, object], **arguments: object) -> httpx.Response:
+        return self.http.post("/api/task", json=body, **arguments)
+
+    def status(self, body: dict[str, object], **parameters: object) -> httpx.Response:
+        return self.http.get(_path(body), params=parameters)
+
+    def delete(self, body: dict[str, object], **parameters: object) -> httpx.Response:
+        return self.http.delete(_path(body), params={"attempt": body["attempt"], **parameters})
+
+    def ended(self, body: dict[str, object]) -> dict:
+        """The status once there is a result."""
+        answer = self.status(body, wait=60).json()
+        assert answer["stage"] in ("done", "failed"), answer
+        return answer
+
+    def reach(self, body: dict[str, object], stage: str) -> None:
+        until(lambda: self.status(body).json().get("stage") == stage, f"the task is {stage}", 60)
+
+
+def _path(body: dict[str, object]) -> str:
+    return f"/api/task/{body['executionId']}/{body['taskId']}"
+
+
+@contextmanager
+def compute_process(folder: Path, **settings: object) -> Iterator[ComputeProcess]:
+    """Started and ready; at the end gone, with its workers."""
+    compute = ComputeProcess(folder, **settings)
+    compute.start()
+    try:
+        compute.ready()
+        yield compute
+    finally:
+        compute.http.close()
+        if compute.process is not None and compute.process.poll() is None:
+            compute.kill()
+
+
+def until(true, what: str, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

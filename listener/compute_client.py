@@ -17,8 +17,8 @@ ANSWER_TIMEOUT_S: Final = 10.0
 BUSY_RETRY_S: Final = 2.0
 """Where a 429 names no Retry-After."""
 
-_SUMMARIES: Final = TypeAdapter(list[TaskSummary])
-_PROBLEM: Final = TypeAdapter(dict[str, object])
+_SUMMARIES: Final[TypeAdapter[list[TaskSummary]]] = TypeAdapter(list[TaskSummary])
+_PROBLEM: Final[TypeAdapter[dict[str, object]]] = TypeAdapter(dict[str, object])
 _T = TypeVar("_T")
 
 
@@ -78,7 +78,9 @@ class ComputeClient:
 
     async def stop(self, key: TaskKey, attempt: Attempt, *, force: bool) -> Stopped | Storing | Finished:
         """End it without output, unless it is storing (and not forced) or has ended."""
-        params: dict[str, str | int] = {"attempt": attempt} | ({"force": "true"} if force else {})
+        params: dict[str, str | int] = {"attempt": attempt}
+        if force:
+            params["force"] = "true"
         answer = await self._call("DELETE", _path(key), params=params)
         if answer.status_code in (200, 204):
             return Stopped()

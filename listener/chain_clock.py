@@ -1,0 +1,29 @@
+"""The chain's time without a question for each moment: the last Clock that was read, and what has passed since."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from listener.chain.rpc import Rpc
+from shared.clock import Clock
+from shared.errors import ChainError
+
+MAX_AGE_S: Final = 20.0
+"""The chain's clock may run some per cent faster or slower than ours, so this keeps the error near a second."""
+
+
+class ChainClock:
+    def __init__(self, read: Callable[[], Awaitable[float]], clock: Clock) -> None:
+        self._read = read
+        self._clock = clock
+        self._last: tuple[float, float] | None = None
+
+    async def now(self) -> float:
+        """Unix seconds by the chain's clock. Raises ChainError where it was never read and cannot be."""
+        if self._last is None or self._clock.monotonic() - self._last[1] > MAX_AGE_S:
+            try:
+                self._last = await self._read(), self._clock.monotonic()
+            except ChainError:
+                if self._last is None:
+                    raise
+        chain_time, read_at = self._last
+        return chain_time + self._clock.monotonic() - read_at

@@ -1,0 +1,63 @@
+"""The one way by which tasks change: written to the journal, then logged, then told to whoever goes on with them."""
+
+import logging
+from collections.abc import Callable
+
+from listener.decisions import Decision
+from listener.journal.changes import Change, Insert, Move, PassOver, Renumber, Restart, Sign
+from listener.journal.journal import Journal
+from listener.journal.records import Assignment
+from listener.journal.states import State
+from shared.logs import fields
+
+log = logging.getLogger("listener.task")
+
+Wake = Callable[[int | None], None]
+"""Called with the id of the task that changed, or None where rows are new."""
+
+
+class Steps:
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self._wakes: list[Wake] = []
+
+    def tell(self, wake: Wake) -> None:
+        """Call `wake` after each commit."""
+        self._wakes.append(wake)
+
+    async def take(self, about: Assignment | None, decision: Decision) -> bool:
+        """Write what was decided; whether there was anything. Raises StateConflict, and then nothing is written."""
+        if decision.alarm is not None:
+            log.error(decision.alarm, extra=fields(**_about(about)))
+        if not decision.changes:
+            return False
+        await self.journal.apply(*decision.changes)
+        for change in decision.changes:
+            _log(about, change)
+        for task in {getattr(change, "task", None) for change in decision.changes}:
+            for wake in self._wakes:
+                wake(task)
+        return True
+
+
+def _log(about: Assignment | None, change: Change) -> None:
+    """One line for each step of a task."""
+    match change:
+        case Insert(taken, state, reason):
+            log.info(state.value, extra=fields(**_about(taken), reason=reason, reward=taken.reward))
+        case Move(to=to, reason=reason):
+            log.info(to.value, extra=fields(**_about(about), reason=reason))
+        case Restart(attempt=attempt) | Renumber(attempt=attempt):
+            log.info("goes on", extra=fields(**_about(about) | {"attempt": attempt}))
+        case Sign(kind=kind, signature=signature):
+            log.info(State.SUBMITTING.value, extra=fields(**_about(about), kind=kind.value, signature=signature))
+        case PassOver(account, attempt, slot, reason):
+            log.info("passed over", extra=fields(account=account, attempt=attempt, slot=slot, reason=reason))
+        case _:
+            pass
+
+
+def _about(about: Assignment | None) -> dict[str, object]:
+    if about is None:
+        return {}
+    return {"executionId": about.execution_id, "taskId": about.task_id, "attempt": about.attempt}

@@ -1,0 +1,214 @@
+"""One task's way through its states: POST, long poll, DELETE, and the hand-over to the submission.
+
+Each open task has one asyncio task, which reads the row, does what its state asks for, and reads it again. Nothing is
+kept between two steps but the journal, so a step may be interrupted anywhere: by another change, or by a crash.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from listener.chain_clock import ChainClock
+from listener.compute_client import Accepted, ComputeClient, Finished, Stopped, Storing
+from listener.decisions import Decision, on_refused_by_compute, on_result, on_status, on_time, stopped
+from listener.journal.changes import Move
+from listener.journal.records import Task
+from listener.journal.states import UNSIGNED, State
+from listener.steps import Steps
+from shared.backoff import Backoff
+from shared.errors import (
+    ChainError,
+    ComputeBusy,
+    ComputeConflict,
+    ComputeRefused,
+    ComputeUnavailable,
+    StateConflict,
+)
+from shared.ids import UnixSeconds
+from shared.logs import fields
+from shared.messages import Stage, TaskRequest, TaskStatus
+
+MAX_DRIVEN: Final = 512
+"""Tasks driven at once, those with the nearest deadline first; the others wait in the journal."""
+LONG_POLL_S: Final = 30
+RETRY: Final = Backoff(base_s=0.2, cap_s=10.0)
+
+log = logging.getLogger("listener.tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a step needs besides the task."""
+
+    steps: Steps
+    compute: ComputeClient
+    chain_clock: ChainClock
+    landing_margin_s: float
+    submit: Callable[[Task], Awaitable[float]]
+    """Looks at the account of a computed task, then signs and stores, or ends it. Returns seconds to wait."""
+    look_again: Callable[[str], Awaitable[None]]
+    """Reads an account anew and applies what it shows."""
+
+
+class TaskRunner:
+    """Drives every task that is not signed yet. `changed` tells it of rows that others wrote."""
+
+    def __init__(self, surroundings: Surroundings, rng: random.Random) -> None:
+        self._surroundings = surroundings
+        self._rng = rng
+        self._wake = asyncio.Event()
+        self._driven: dict[int, asyncio.Event] = {}
+
+    def changed(self, task: int | None = None) -> None:
+        """A row is new, or was changed: what runs for it looks at it again."""
+        if task in self._driven:
+            self._driven[task].set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                for task in await self._surroundings.steps.journal.tasks_in(UNSIGNED):
+                    if task.id not in self._driven and len(self._driven) < MAX_DRIVEN:
+                        self._driven[task.id] = asyncio.Event()
+                        group.create_task(self._drive(task.id))
+                await self._wake.wait()
+
+    async def _drive(self, task: int) -> None:
+        try:
+            await Drive(self._surroundings, task, self._driven[task], self._rng).run()
+        finally:
+            del self._driven[task]
+            self._wake.set()
+
+
+class Drive:
+    """The steps of one task, until it is signed or over."""
+
+    def __init__(
+        self, surroundings: Surroundings, task: int, changed: asyncio.Event, rng: random.Random
+    ) -> None:
+        self._with = surroundings
+        self._task = task
+        self._changed = changed
+        self._rng = rng
+        self._failures = 0
+        self._stage: Stage | None = None
+
+    async def run(self) -> None:
+        while True:
+            self._changed.clear()
+            task = await self._with.steps.journal.task(self._task)
+            if task.state not in UNSIGNED:
+                return
+            pause_s = await self._until_changed(self._attempt(task))
+            if pause_s:
+                await self._until_changed(asyncio.sleep(pause_s, 0.0))
+
+    async def _until_changed(self, step: Awaitable[float]) -> float:
+        """What the step returns, or 0 as soon as another change of the row makes it pointless."""
+        work, change = asyncio.ensure_future(step), asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait((work, change), return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else 0.0
+        finally:
+            for future in (work, change):
+                future.cancel()
+                with suppress(asyncio.CancelledError):
+                    await future
+
+    async def _attempt(self, task: Task) -> float:
+        """Do one step. Returns the seconds to wait before the next."""
+        try:
+            pause_s = await self._step(task)
+        except StateConflict:
+            return 0.0
+        except ComputeBusy as busy:
+            return busy.retry_after_s
+        except (ComputeUnavailable, ChainError) as error:
+            self._failures += 1
+            log.warning("waits", extra=fields(**task.log_fields, error=str(error)))
+            return RETRY.delay_s(self._failures - 1, self._rng)
+        self._failures = 0
+        return pause_s
+
+    async def _step(self, task: Task) -> float:
+        now = await self._with.chain_clock.now()
+        if await self._with.steps.take(task, on_time(task, now, self._with.landing_margin_s)):
+            return 0.0
+        wait_s = max(1, min(LONG_POLL_S, int(task.end - now - self._with.landing_margin_s) + 1))
+        match task.state:
+            case State.ACCEPTED:
+                return await self._post(task, now)
+            case State.COMPUTING:
+                return await self._poll(task, wait_s)
+            case State.CANCELLING:
+                return await self._cancel(task, wait_s)
+            case _:
+                return await self._with.submit(task)
+
+    async def _post(self, task: Task, now: float) -> float:
+        try:
+            answer = await self._with.compute.post(self._request(task, now))
+        except ComputeRefused as refused:
+            reason, detail = refused.problem.get("type"), refused.problem.get("detail")
+            await self._with.steps.take(task, on_refused_by_compute(task, str(reason), str(detail)))
+            return 0.0
+        except ComputeConflict as conflict:
+            return await self._conflict(task, conflict)
+        if isinstance(answer, Accepted) or answer.result is None:
+            await self._with.steps.take(task, Decision((Move(task.id, task.state, State.COMPUTING),)))
+        else:
+            await self._with.steps.take(task, on_status(task, answer))
+        return 0.0
+
+    async def _conflict(self, task: Task, conflict: ComputeConflict) -> float:
+        """Compute knows a higher attempt (the account tells whether it is right), or other content."""
+        if conflict.problem.get("attempt") == task.attempt:
+            await self._with.steps.take(task, on_refused_by_compute(task, "ContentDiffers", str(conflict)))
+            return 0.0
+        await self._with.look_again(task.account)
+        raise ComputeUnavailable(f"compute is at another attempt: {conflict}") from conflict
+
+    def _request(self, task: Task, now: float) -> TaskRequest:
+        return TaskRequest(
+            task_id=task.task_id,
+            model_id=task.model_id,
+            execution_id=task.execution_id,
+            input_uris=list(task.input_uris),
+            output_count=task.output_count,
+            deadline=task.deadline,
+            requester=task.requester,
+            compute_units=task.compute_units,
+            attempt=task.attempt,
+            chain_time=UnixSeconds(int(now)),
+            landing_margin=self._with.landing_margin_s,
+        )
+
+    async def _poll(self, task: Task, wait_s: int) -> float:
+        status = await self._with.compute.status(task.key, wait_s if self._stage else 0, self._stage)
+        self._note_stage(task, status)
+        await self._with.steps.take(task, on_status(task, status))
+        return 0.0
+
+    async def _cancel(self, task: Task, wait_s: int) -> float:
+        answer = await self._with.compute.stop(task.key, task.attempt, force=False)
+        match answer:
+            case Stopped():
+                await self._with.steps.take(task, stopped(task))
+            case Finished(result):
+                await self._with.steps.take(task, on_result(task, result, None))
+            case Storing():
+                status = await self._with.compute.status(task.key, wait_s, Stage.STORING)
+                await self._with.steps.take(task, on_status(task, status))
+        return 0.0
+
+    def _note_stage(self, task: Task, status: TaskStatus | None) -> None:
+        if status is not None and status.stage is not self._stage:
+            self._stage = status.stage
+            log.info(status.stage.value, extra=fields(**task.log_fields))

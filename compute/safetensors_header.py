@@ -9,15 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from compute.specs import DTYPE_BY_SAFETENSORS_NAME, MAX_ELEMENTS, TensorSpec
+from compute.specs import DTYPE_BY_SAFETENSORS_NAME, MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from compute.strict_json import NotStrictJson, parse_strict_json
 from shared.errors import InputInvalid, TooLarge
 
 LENGTH_BYTES = 8
 ALIGNMENT = 8
 """The header is padded with spaces so that the tensors' bytes begin at a multiple of this."""
-MAX_DIMENSIONS = 64
-"""What torch can hold."""
 MAX_OFFSET = 2**63 - 1
 METADATA = "__metadata__"
 _ENTRY_FIELDS = {"dtype", "shape", "data_offsets"}

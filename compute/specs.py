@@ -6,6 +6,8 @@ from enum import StrEnum
 
 MAX_ELEMENTS = 2**40 - 1
 """A tensor with 2^40 elements or more is refused at its header, before any memory is taken."""
+MAX_DIMENSIONS = 64
+"""What torch can hold."""
 
 
 class DType(StrEnum):

@@ -18,7 +18,7 @@ from compute.graph.arguments import (
 )
 from compute.graph.operators import OPERATORS, Result
 from compute.graph.task_graph import Argument, GraphInput, Node, Ref, TaskGraph
-from compute.specs import MAX_ELEMENTS, TensorSpec
+from compute.specs import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from compute.strict_json import NotStrictJson, parse_strict_json
 from shared.errors import GraphInvalid, InputMismatch, OperatorNotAllowed, TooLarge
 
@@ -28,7 +28,6 @@ FORMAT = "splitup-task-graph"
 VERSION = 1
 MAX_INPUTS = 4096
 MAX_OUTPUTS = 255
-MAX_DIMENSIONS = 64
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _DOCUMENT = frozenset({"format", "version", "inputs", "nodes", "outputs"})

@@ -9,6 +9,7 @@ from compute.graph.task_graph import Argument, Node, Ref
 from compute.specs import MAX_ELEMENTS, DType
 from shared.errors import GraphInvalid, TooLarge
 
+MAX_RANGE_BOUND = 2**53
 INDEX_DTYPES = frozenset({DType.INT64, DType.INT32})
 
 
@@ -24,6 +25,7 @@ def refuse_before_call(node: Node, values: Values) -> None:
         if kind is Kind.INDICES and isinstance(argument, tuple):
             _refuse_masks(node, [resolve(ref, values) for ref in argument if isinstance(ref, Ref)])
     _refuse_dimension(node, values)
+    _refuse_far_range(node, values)
     items = _items(node, values)
     if items > MAX_ITEMS:
         raise TooLarge(f"{node} gives {items} tensors; at most {MAX_ITEMS} are allowed")
@@ -52,6 +54,18 @@ def _refuse_dimension(node: Node, values: Values) -> None:
     rank = max(1, tensor.dim())
     if not -rank <= _size(dim, values) < rank:
         raise GraphInvalid(f"{node}: there is no dimension {_size(dim, values)} among {tensor.dim()}")
+
+
+def _refuse_far_range(node: Node, values: Values) -> None:
+    """Beyond what a float64 holds exactly, torch counts a range's elements differently on meta and on a device."""
+    if not node.operator.name.startswith("aten.arange."):
+        return
+    for name in ("start", "end", "step"):
+        argument = node.arguments.get(name, 0)
+        bound = resolve(argument, values) if isinstance(argument, Ref) else argument
+        assert isinstance(bound, int | float)
+        if abs(bound) > MAX_RANGE_BOUND:
+            raise TooLarge(f"{node}: the {name} {bound} is beyond 2^53")
 
 
 def _refuse_masks(node: Node, indices: list[Value]) -> None:

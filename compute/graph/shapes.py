@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from compute.graph.document import MAX_DIMENSIONS, bind_inputs
+from compute.graph.document import bind_inputs
 from compute.graph.inference import Inference
 from compute.graph.refusals import refuse_before_call
 from compute.graph.steps import (
@@ -21,12 +21,14 @@ from compute.graph.steps import (
     tensors_of,
 )
 from compute.graph.task_graph import Node, Ref, TaskGraph
-from compute.specs import MAX_ELEMENTS, TensorSpec
+from compute.specs import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from shared.errors import GraphInvalid, TooLarge
 
 __all__ = ["Inference", "infer"]
 
 META = torch.device("meta")
+MAX_TENSORS = 100_000
+"""Most tensors that all nodes together may give: describing them takes time and memory as well."""
 
 
 def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> Inference:
@@ -45,10 +47,16 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
         values[given.name] = torch.empty(spec.shape, dtype=TORCH_DTYPES[spec.dtype], device=META)
         known[given.name] = (spec,)
         memory.hold(values[given.name], f"input {given.name}")
+    described = 0
     with torch.inference_mode():
         for step in compile_steps(graph):
             values[step.node.name] = value = _meta_result(step, values)
             known[step.node.name] = _specs(step.node, value)
+            described += len(known[step.node.name])
+            if described > MAX_TENSORS:
+                raise TooLarge(
+                    f"{step.node}: the nodes so far give {described} tensors; {MAX_TENSORS} are allowed"
+                )
             memory.hold(value, str(step.node))
             for name in step.last_uses:
                 memory.release(values.pop(name))

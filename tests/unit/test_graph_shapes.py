@@ -108,6 +108,12 @@ def test_a_node_that_would_give_millions_of_tensors_is_refused_before_it_is_trie
         infer(read(doc), [spec(2**39)], max_bytes=2**62)
 
 
+def test_many_nodes_that_each_give_many_tensors_are_refused_together() -> None:
+    nodes = [node(f"n{place}", "aten.unbind.int", self=ref("x")) for place in range(100)]
+    with pytest.raises(TooLarge, match=r"node n25 .* the nodes so far give 104000 tensors; 100000 are allowed"):
+        infer(read(document([tensor("x", ["n"])], nodes, [ref("n0", 0)])), [spec(4000)], max_bytes=GIB)
+
+
 @pytest.mark.parametrize(
     ("doc", "message"),
     [
@@ -143,6 +149,13 @@ def test_a_mask_as_index_is_refused_since_its_shape_depends_on_data() -> None:
     )
     with pytest.raises(GraphInvalid, match="an index is bool; int64 or int32 is wanted"):
         infer(read(doc), [spec(4), spec(4, dtype=DType.BOOL)], max_bytes=GIB)
+
+
+@pytest.mark.parametrize("far", [-(2**63), 2**54, 1e300, "inf"])
+def test_a_range_whose_elements_cannot_be_counted_exactly_is_refused(far: object) -> None:
+    doc = document([], [node("n", "aten.arange.start_step", start=1, end=-1, step=far)], [ref("n")])
+    with pytest.raises(TooLarge, match=r"node n .*: the step .* is beyond 2\^53"):
+        infer(read(doc), [], max_bytes=GIB)
 
 
 def test_an_item_that_a_node_does_not_give_is_refused_as_argument_and_as_output() -> None:

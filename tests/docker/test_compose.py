@@ -55,7 +55,7 @@ def test_a_process_has_no_privilege(node: Compose, service: str) -> None:
 
 @pytest.mark.parametrize("service", PROCESSES)
 def test_the_root_file_system_is_read_only_and_the_state_is_not(node: Compose, service: str) -> None:
-    refused = node.inside(service, "touch", "/app/written", check=False)
+    refused = node.inside(service, "touch", "/written", check=False)
     assert "Read-only file system" in refused.stderr
     node.inside(service, "touch", "/var/lib/splitup/written", "/tmp/written")
 

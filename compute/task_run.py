@@ -86,28 +86,28 @@ class TaskRunner:
                 self._enter(entry, Stage.STORING)
                 return await self.pipeline.store(request, entry.run, outputs, deadline)
 
-    def _enter(self, entry: Entry, stage: Stage) -> None:
-        entry.enter(stage, self.clock)
+    def _enter(self, entry: Entry, stage: Stage, at: float | None = None) -> None:
+        entry.enter(stage, self.clock.wall() if at is None else at)
         log.info("a task entered a stage", extra=fields(**_names(entry), stage=stage))
 
     async def _keep(self, entry: Entry, result: TaskResult, reason: str | None, deadline: Deadline) -> None:
         """Result to disk first, then it is told."""
-        end = Stage.DONE if result.success else Stage.FAILED
+        end, ended_at = Stage.DONE if result.success else Stage.FAILED, self.clock.wall()
         status = entry.status().model_copy(
             update={
                 "stage": end,
                 "reason": reason,
-                "stages": [*entry.stages, StageTime(stage=end, at=self.clock.wall())],
+                "stages": [*entry.stages, StageTime(stage=end, at=ended_at)],
                 "result": result,
             }
         )
-        expires_at = self.clock.wall() + max(deadline.left_s() or 0.0, 0.0) + self.settings.result_keep_s
+        expires_at = ended_at + max(deadline.left_s() or 0.0, 0.0) + self.settings.result_keep_s
         await self.results.finish(entry.run, StoredResult(status, entry.content, expires_at))
         while entry.attempt != status.attempt:  # renumbered while it was being written
             status = status.model_copy(update={"attempt": entry.attempt})
             await self.results.renumber(entry.key, status)
         entry.result, entry.reason = result, reason
-        self._enter(entry, end)
+        self._enter(entry, end, ended_at)
 
     async def _forget(self, entry: Entry) -> None:
         try:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from compute.results import StoredResult
-from shared.clock import Clock
 from shared.ids import Attempt, ExecutionId, Requester, TaskKey
 from shared.messages import Stage, StageTime, TaskResult, TaskStatus, TaskSummary
 
@@ -48,12 +47,12 @@ class Entry:
     def unfinished(self) -> bool:
         return self.stage not in ENDS
 
-    def enter(self, stage: Stage, clock: Clock) -> None:
-        """Raises ValueError if the present stage does not lead there."""
+    def enter(self, stage: Stage, at: float) -> None:
+        """`at` is in Unix seconds. Raises ValueError if the present stage does not lead there."""
         if stage not in TRANSITIONS[self.stage]:
             raise ValueError(f"{self.key} is {self.stage} and cannot become {stage}")
         self.stage = stage
-        self.stages.append(StageTime(stage=stage, at=clock.wall()))
+        self.stages.append(StageTime(stage=stage, at=at))
         self.notify()
 
     def notify(self) -> None:

@@ -1,0 +1,158 @@
+"""The real service on real files and a real state folder; the test plays the worker's part, step by step."""
+
+import asyncio
+import hashlib
+import itertools
+import struct
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from compute.results import Results
+from compute.safetensors_header import encode_header
+from compute.service import Service
+from compute.settings import ComputeSettings
+from compute.specs import DType, TensorSpec
+from compute.storage.files import FileStorage
+from compute.worker.wire import Plan
+from shared.clock import SystemClock
+from shared.ids import TaskKey
+from shared.messages import Stage, TaskRequest
+from shared.uris import parse_prefix
+
+REQUESTER = "So11111111111111111111111111111111111111112"
+OTHER_REQUESTER = "4Nd1mYQzvgV8Vr3Z3nYb7pD6T8K2jqB2eqwY3xgWqV5Q"
+MODEL = "named"
+SPEC = TensorSpec(DType.FLOAT32, (2,))
+_numbers = itertools.count(1)
+
+
+class Held:
+    """A place where work waits until the test lets it on."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.reached = asyncio.Event()
+
+    def close(self) -> None:
+        self.open.clear()
+
+    async def pass_by(self) -> None:
+        self.reached.set()
+        await self.open.wait()
+
+
+class HeldStorage(FileStorage):
+    """Real files; reads and PUTs wait where the test says so."""
+
+    def __init__(self, roots) -> None:
+        super().__init__(roots)
+        self.reads, self.puts, self.after_puts = Held(), Held(), Held()
+
+    async def read_into(self, uri, start, view, version=None):
+        await self.reads.pass_by()
+        await super().read_into(uri, start, view, version)
+
+    async def read_start(self, uri, length):
+        await self.reads.pass_by()
+        return await super().read_start(uri, length)
+
+    async def put_new(self, uri, parts):
+        await self.puts.pass_by()
+        created = await super().put_new(uri, parts)
+        await self.after_puts.pass_by()
+        return created
+
+
+class HandPool:
+    """Copies the first input to each output, once the test lets it."""
+
+    def __init__(self) -> None:
+        self.runs = Held()
+        self.plan_of = Plan((SPEC,), 7, 0)
+        self.run_count = 0
+
+    async def plan(self, _job):
+        return self.plan_of
+
+    async def run(self, _job, inputs, outputs, started):
+        started()
+        self.run_count += 1
+        await self.runs.pass_by()
+        outputs.view[: SPEC.nbytes] = inputs[0].view[: SPEC.nbytes]
+
+
+class World:
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        for made in (folder / "tensors" / REQUESTER, folder / "tensors" / "public", folder / "outputs"):
+            made.mkdir(parents=True, exist_ok=True)
+        self.settings = ComputeSettings(
+            _env_file=None,
+            token_file=folder / "token",
+            state_dir=folder / "state",
+            allowed_prefixes=f"file://{folder}/tensors",
+            output_prefix=f"file://{folder}/outputs",
+            catalogue={MODEL: _put_package(folder / "tensors" / "public")},
+            **settings,
+        )
+        self.storage = HeldStorage([parse_prefix(f"file://{folder}")])
+        self.pool = HandPool()
+        self.results = Results(self.settings.state_dir)
+        self.service = Service(self.settings, self.storage, self.pool, self.results, SystemClock())
+        path = folder / "tensors" / REQUESTER / "x.safetensors"
+        path.write_bytes(encode_header([("0", SPEC)]) + struct.pack("<2f", 1, 2))
+        self.uri = f"file://{path}"
+
+    def request(self, **members: object) -> TaskRequest:
+        number = next(_numbers)
+        names = {
+            "execution_id": f"execution-{number}",
+            "task_id": f"task-{number}",
+            "model_id": MODEL,
+            "input_uris": [self.uri],
+            "output_count": 1,
+            "requester": REQUESTER,
+            "attempt": 10,
+        }
+        return TaskRequest(**(names | members))
+
+    async def end(self, key: TaskKey):
+        async with asyncio.timeout(10):
+            entry = await self.service.wait(key, None, 60)
+        assert entry is not None
+        assert not entry.unfinished
+        return entry.status()
+
+    async def reach(self, key: TaskKey, stage: Stage) -> None:
+        async with asyncio.timeout(10):
+            while self.service.find(key).stage is not stage:
+                await self.service.find(key).change()
+
+    def output_files(self) -> list[Path]:
+        return sorted(path for path in (self.folder / "outputs").rglob("*") if path.is_file())
+
+
+async def until(true, seconds: float = 10.0) -> None:
+    """Waits for what nobody announces."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def _put_package(folder: Path) -> str:
+    package = b"a package that only the worker would read"
+    digest = hashlib.sha256(package).hexdigest()
+    (folder / f"{digest}.json").write_bytes(package)
+    return digest
+
+
+@asynccontextmanager
+async def world(folder: Path, **settings: object):
+    made = World(folder, **settings)
+    try:
+        async with made.service.running():
+            yield made
+    finally:
+        made.storage.close()
+        await made.results.close()

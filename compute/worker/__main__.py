@@ -44,13 +44,14 @@ def main() -> None:
     import torch  # noqa: PLC0415
 
     from compute.worker.device import choose_device, describe, probe  # noqa: PLC0415
-    from compute.worker.loop import WorkerLoop  # noqa: PLC0415
+    from compute.worker.loop import WorkerLoop, warm_up  # noqa: PLC0415
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     try:
         device = choose_device(arguments.device)
         probe(device)
+        warm_up(device, limits)
     except (ConfigurationError, RuntimeError) as exc:
         send_packet(sock, {"failed": str(exc)[:1_000]})
         sys.exit(1)

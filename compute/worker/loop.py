@@ -18,7 +18,7 @@ from compute.graph.shapes import infer
 from compute.graph.steps import SPEC_DTYPES, TORCH_DTYPES
 from compute.graph.task_graph import TaskGraph
 from compute.shared_memory import layout, map_shared
-from compute.specs import TensorSpec
+from compute.specs import DType, TensorSpec
 from compute.worker.device import probe
 from compute.worker.program import Program, Stopped
 from compute.worker.wire import (
@@ -36,6 +36,13 @@ from shared.errors import ComputationFailed, OutOfMemory, TaskError
 
 MAX_GRAPHS = 64
 """Compiled graphs kept, the least recently used go first."""
+
+_WARM_UP_PACKAGE = b"""{
+    "format": "splitup-task-graph", "version": 1,
+    "inputs": [{"name": "x", "dtype": "float32", "shape": ["n"]}],
+    "nodes": [{"name": "y", "op": "aten.add.Tensor", "args": {"self": {"ref": "x"}, "other": {"ref": "x"}}}],
+    "outputs": [{"ref": "y"}]
+}"""
 
 Answer = dict[str, Any]
 
@@ -112,6 +119,14 @@ class WorkerLoop:
 
     def _probe(self, views: list[memoryview], stop: Callable[[], bool]) -> None:  # noqa: ARG002 # of one shape
         probe(self._device)
+
+
+def warm_up(device: torch.device, limits: Limits) -> None:
+    """Torch's first inference and run take most of a second: better before the first task than within it."""
+    spec = TensorSpec(DType.FLOAT32, (2,))
+    graph, program = GraphCache(limits).get(_WARM_UP_PACKAGE)
+    infer(graph, [spec], max_bytes=limits.max_task_bytes)
+    program.run([torch.zeros(2, device=device)], lambda: False, device)
 
 
 class GraphCache:

@@ -121,13 +121,13 @@ class WorkerPool:
                 return await self._once(operation, buffers)
         except WorkerGone as gone:
             if gone.culprit:
-                raise _death(operation) from gone
+                raise _death(operation, gone) from gone
         log.info("a task lost its worker and is done once more, alone", extra=fields(operation=operation))
         try:
             async with self._gate.alone():
                 await self._once(operation, buffers)
         except WorkerGone as gone:
-            raise _death(operation) from gone
+            raise _death(operation, gone) from gone
 
     async def _once(self, operation: Operation, buffers: Sequence[SharedBuffer]) -> None:
         while True:
@@ -144,9 +144,9 @@ class WorkerPool:
         return self._worker
 
 
-def _death(operation: Operation) -> ComputationFailed:
+def _death(operation: Operation, gone: WorkerGone) -> ComputationFailed:
     what = "planned" if operation is Operation.PLAN else "computed"
-    return ComputationFailed(f"the worker process ended while it {what} this task and nothing else")
+    return ComputationFailed(f"{gone} while it {what} this task and nothing else")
 
 
 def _check(answer: Answer) -> None:

@@ -77,7 +77,10 @@ class WorkerProcess:
             raise
         finally:
             self._free_slots.append(slot)
-        return answer.result()
+        try:
+            return answer.result()
+        except WorkerGone as gone:
+            raise WorkerGone(f"the worker process ended {await self.gone()}", culprit=gone.culprit) from gone
 
     async def gone(self) -> str:
         """Returns once the process has ended, with how it ended."""
@@ -126,10 +129,11 @@ class WorkerProcess:
             packet = receive_packet(self._sock)
         except BlockingIOError:
             return
-        except OSError:
-            packet = None
+        except ConnectionResetError:  # it ended without having read all that it was sent
+            self._close(all_taken=False)
+            return
         if packet is None:
-            self._close()
+            self._close(all_taken=True)
             return
         answer, _ = packet
         if "number" not in answer:
@@ -138,11 +142,11 @@ class WorkerProcess:
         self._jobs.discard(answer["number"])
         self._pending.pop(answer["number"]).set_result(answer)
 
-    def _close(self) -> None:
+    def _close(self, *, all_taken: bool) -> None:
         asyncio.get_running_loop().remove_reader(self._sock.fileno())
         self._sock.close()
         for number, answer in self._pending.items():
-            culprit = not self._killed and self._jobs == {number}
+            culprit = all_taken and not self._killed and self._jobs == {number}
             answer.set_exception(WorkerGone("the worker ended", culprit=culprit))
         self._pending.clear()
         if not self._greeting.done():

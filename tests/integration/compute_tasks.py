@@ -74,3 +74,15 @@ def slow_task(
 def deaf_task(compute: ComputeProcess, **members: object) -> dict[str, object]:
     """One operator that computes for many seconds and looks at nothing."""
     return slow_task(compute, side=6_000, count=1, **members)
+
+
+def big_task(compute: ComputeProcess, side: int = 8_000, **members: object) -> dict[str, object]:
+    """An output of 256 MB from small inputs: storing it takes a moment that a test can catch."""
+    column = compute.put_tensor("column", floats(side, 1), bytes(side * 4))
+    row = compute.put_tensor("row", floats(1, side), bytes(side * 4))
+    graph = {
+        "inputs": [tensor("x", ["n", 1]), tensor("y", [1, "m"])],
+        "nodes": [call("sum", "aten.add.Tensor", self=ref("x"), other=ref("y"))],
+        "outputs": [ref("sum")],
+    }
+    return request(compute.put_package(graph), [column, row], **members)

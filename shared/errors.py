@@ -38,6 +38,13 @@ SplitUpError
 │   ├── ComputeConflict             409, with the problem document
 │   └── ComputeRefused              422, with the problem document
 ├── CannotSplit                     the author's model, or the cuts asked for, cannot be made into pieces
+├── RequesterError                  the requester's side of an assignment
+│   ├── TransactionTooLarge         it does not fit into a transaction; the message says by how many bytes
+│   ├── TransactionRefused          the program or the runtime refused it, with `name` where it has one
+│   ├── TransactionExpired          it was not seen on the chain while its blockhash was valid
+│   ├── TaskNotCompleted            the task ended without outputs: failed, expired, cancelled or taken back
+│   └── OutputInvalid               outputs do not lie where they must, or are not what their names say
+├── LocalNetworkFailed              a process of the local network did not start, or ended too soon
 └── KeyFileError                    the node's key cannot be read, or others can read it
 """
 
@@ -180,6 +187,32 @@ class ComputeRefused(ComputeError):
 
 
 class CannotSplit(SplitUpError): ...
+
+
+class RequesterError(SplitUpError): ...
+
+
+class TransactionTooLarge(RequesterError): ...
+
+
+class TransactionRefused(RequesterError):
+    """`name` is the program's name for the error, or None for one of the runtime."""
+
+    def __init__(self, message: str, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class TransactionExpired(RequesterError): ...
+
+
+class TaskNotCompleted(RequesterError): ...
+
+
+class OutputInvalid(RequesterError): ...
+
+
+class LocalNetworkFailed(SplitUpError): ...
 
 
 class KeyFileError(SplitUpError): ...

@@ -1,4 +1,4 @@
-"""Settings of the compute process: environment variables with the prefix SPLITUP_."""
+"""Settings of the compute process, and of whoever uses the same storage: environment variables, SPLITUP_…"""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +17,38 @@ def _prefixes(value: object) -> object:
     return value
 
 
-class ComputeSettings(BaseSettings):
-    """One frozen object, made at start; the table in docs/settings.md is generated from it."""
+class StorageSettings(BaseSettings):
+    """Where objects lie and how they are reached."""
 
     model_config = SettingsConfigDict(env_prefix="SPLITUP_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    allowed_prefixes: Prefixes = Field(
+        description="Comma-separated s3:// or file:// prefixes below which requesters' folders and `public` lie."
+    )
+    s3_endpoint_url: str | None = Field(
+        None, description="URL of the S3 endpoint; none takes the SDK's own choice."
+    )
+    s3_region: str = Field("us-east-1", description="Region used for signatures.")
+    s3_path_style: bool = Field(True, description="Bucket in the path (true) or in the host name (false).")
+    storage_patience_s: float = Field(
+        120.0,
+        ge=0,
+        description="Seconds that a failing storage request is tried again; a deadline cuts it sooner.",
+    )
+
+    @property
+    def places(self) -> tuple[ObjectUri, ...]:
+        """Every prefix that is read or written."""
+        return self.allowed_prefixes
+
+    @field_validator("allowed_prefixes", mode="before")
+    @classmethod
+    def _parse_allowed_prefixes(cls, value: object) -> object:
+        return _prefixes(value)
+
+
+class ComputeSettings(StorageSettings):
+    """One frozen object, made at start; the table in docs/settings.md is generated from it."""
 
     token_file: Path = Field(
         description="File with the bearer token that both processes share; only its owner may read it."
@@ -30,9 +58,6 @@ class ComputeSettings(BaseSettings):
     log_level: str = Field("info", description="Least level of the log lines: debug, info, warning or error.")
     state_dir: Path = Field(
         Path("compute-state"), description="Folder for results and the list of created objects."
-    )
-    allowed_prefixes: Prefixes = Field(
-        description="Comma-separated s3:// or file:// prefixes below which requesters' folders and `public` lie."
     )
     output_prefix: Annotated[ObjectUri, NoDecode] = Field(description="Prefix below which outputs are written.")
     model_stores: Prefixes = Field(
@@ -44,16 +69,6 @@ class ComputeSettings(BaseSettings):
     trust_groups: dict[str, list[str]] = Field(
         {},
         description="JSON object: name of a group and its requesters (base58), who may read each other's folders.",
-    )
-    s3_endpoint_url: str | None = Field(
-        None, description="URL of the S3 endpoint; none takes the SDK's own choice."
-    )
-    s3_region: str = Field("us-east-1", description="Region used for signatures.")
-    s3_path_style: bool = Field(True, description="Bucket in the path (true) or in the host name (false).")
-    storage_patience_s: float = Field(
-        120.0,
-        ge=0,
-        description="Seconds that a failing storage request is tried again; a deadline cuts it sooner.",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="Device to compute on.")
     threads: int = Field(0, ge=0, description="Threads of torch per worker; 0 takes torch's own choice.")
@@ -86,9 +101,13 @@ class ComputeSettings(BaseSettings):
     )
     grace_s: float = Field(30.0, ge=0, description="Seconds that what runs may take to finish after SIGTERM.")
 
-    @field_validator("allowed_prefixes", "model_stores", mode="before")
+    @property
+    def places(self) -> tuple[ObjectUri, ...]:
+        return (self.output_prefix, *self.allowed_prefixes, *self.model_stores)
+
+    @field_validator("model_stores", mode="before")
     @classmethod
-    def _parse_prefixes(cls, value: object) -> object:
+    def _parse_model_stores(cls, value: object) -> object:
         return _prefixes(value)
 
     @field_validator("output_prefix", mode="before")

@@ -1,4 +1,4 @@
-"""Writes docs/settings.md from the two settings classes: `python docs/settings_table.py`."""
+"""Writes docs/settings.md from the settings classes: `python docs/settings_table.py`."""
 
 from pathlib import Path
 
@@ -7,12 +7,13 @@ from pydantic_settings import BaseSettings
 
 from compute.settings import ComputeSettings
 from listener.settings import ListenerSettings
+from requester.settings import RequesterSettings
 
 PAGE = Path(__file__).parent / "settings.md"
 INTRODUCTION = """# Settings
 
-Both processes read environment variables. What has no default must be set; a process that lacks one says so and
-does not start. This page is generated: `make settings` writes it anew.
+Both processes and the requester's commands read environment variables. What has no default must be set; who
+lacks one says so and does not start. This page is generated: `make settings` writes it anew.
 """
 
 
@@ -36,7 +37,11 @@ def table(settings: type[BaseSettings]) -> str:
 def page() -> str:
     parts = [
         f"## {title}\n\n{table(settings)}\n"
-        for title, settings in (("Listener", ListenerSettings), ("Compute", ComputeSettings))
+        for title, settings in (
+            ("Listener", ListenerSettings),
+            ("Compute", ComputeSettings),
+            ("Requester's commands", RequesterSettings),
+        )
     ]
     return "\n".join([INTRODUCTION, *parts])
 

@@ -1,19 +1,18 @@
 """Objects in storage: `s3://` and `file://` behind one seam."""
 
-from compute.settings import ComputeSettings
+from compute.settings import StorageSettings
 from compute.storage.files import FileStorage
 from compute.storage.retry import RetryPolicy
 from compute.storage.router import RoutedStorage
 from compute.storage.store import Storage
 
 
-def open_storage(settings: ComputeSettings) -> Storage:
+def open_storage(settings: StorageSettings) -> Storage:
     """Storage for the schemes that the settings' prefixes use; any other is refused as unavailable."""
-    prefixes = (settings.output_prefix, *settings.allowed_prefixes, *settings.model_stores)
     schemes: dict[str, Storage] = {}
-    if roots := tuple(prefix for prefix in prefixes if prefix.scheme == "file"):
+    if roots := tuple(prefix for prefix in settings.places if prefix.scheme == "file"):
         schemes["file"] = FileStorage(roots)
-    if places := tuple(prefix for prefix in prefixes if prefix.scheme == "s3"):
+    if places := tuple(prefix for prefix in settings.places if prefix.scheme == "s3"):
         # Here, because boto3 takes half a second to import and many nodes have no S3.
         from compute.storage.s3 import S3Storage  # noqa: PLC0415
 

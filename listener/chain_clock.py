@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from listener.chain.rpc import Rpc
 from shared.clock import Clock
 from shared.errors import ChainError
 

@@ -10,9 +10,9 @@ from typing import Final
 from listener.chain.accounts import ExecutionState
 from listener.journal.changes import Change, Insert, Move, PassOver, Renumber, Restart, Seen, Supersede
 from listener.journal.records import Assignment, Task
-from listener.journal.states import ENDED, SIGNED, UNSIGNED, Owed, State
+from listener.journal.states import ENDED, UNSIGNED, Owed, State
 from listener.rules import Accept, Miss, Refuse, Rules, is_too_late, judge
-from shared.ids import Slot
+from shared.ids import Attempt, Slot
 from shared.messages import TaskResult, TaskStatus
 
 MAX_ERROR_MESSAGE_BYTES: Final = 256
@@ -159,11 +159,12 @@ def on_time(task: Task, now: float, landing_margin_s: float) -> Decision:
 
 def on_status(task: Task, status: TaskStatus | None) -> Decision:
     """What compute's answer about a running task means; `status` is None where compute does not know the pair."""
-    is_unknown = status is None or status.attempt != task.attempt
-    if task.state == State.CANCELLING and (is_unknown or status.reason == DEADLINE_PASSED):
-        return stopped(task)
-    if is_unknown:
+    if status is None or status.attempt != task.attempt:
+        if task.state == State.CANCELLING:
+            return stopped(task)
         return Decision((Restart(task.id, task.state, task.attempt, task.verified_slot),))
+    if task.state == State.CANCELLING and status.reason == DEADLINE_PASSED:
+        return stopped(task)
     if status.result is None:
         return NOTHING
     if status.reason == DEADLINE_PASSED:
@@ -208,5 +209,10 @@ def cut_to_bytes(text: str, limit: int = MAX_ERROR_MESSAGE_BYTES) -> str:
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
-def is_open(task: Task) -> bool:
-    return task.state in UNSIGNED or task.state in SIGNED
+def is_worth_a_look(state: ExecutionState, attempt: Attempt, known: Task | None) -> bool:
+    """Whether the whole account may say more than the row, by the head that a listing showed."""
+    if known is None or attempt != known.attempt:
+        return known is None or attempt > known.attempt
+    if state is ExecutionState.CANCELLED:
+        return known.state not in ENDED and not known.refund_at
+    return known.state == State.CANCELLING or known.reason in _TAKEN_BACK_BY_FORKS

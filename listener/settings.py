@@ -47,6 +47,9 @@ class ListenerSettings(BaseSettings):
     priority_fee_micro_lamports: int = Field(
         0, ge=0, description="Priority fee per compute unit, in micro-lamports."
     )
+    compute_unit_limit: int = Field(
+        60_000, ge=1, le=1_400_000, description="Limit of the chain's compute units of one submission."
+    )
     list_interval_s: float = Field(120.0, gt=0, description="Seconds between two listings of the live accounts.")
     backfill_interval_s: float = Field(30.0, gt=0, description="Seconds between two backfills of signatures.")
     watchdog_silence_s: float = Field(

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from listener.decisions import Decision
-from listener.journal.changes import Change, Insert, Move, PassOver, Renumber, Restart, Sign
+from listener.journal.changes import Change, Insert, Move, Owe, PassOver, Renumber, Restart, Sign
 from listener.journal.journal import Journal
 from listener.journal.records import Assignment
 from listener.journal.states import State
@@ -14,6 +15,9 @@ log = logging.getLogger("listener.task")
 
 Wake = Callable[[int | None], None]
 """Called with the id of the task that changed, or None where rows are new."""
+
+_WAKING: Final = (Insert, Move, Restart, Renumber, Sign, Owe)
+"""After these somebody has something else to do. A reading that only confirms a row interrupts nobody."""
 
 
 class Steps:
@@ -34,10 +38,14 @@ class Steps:
         await self.journal.apply(*decision.changes)
         for change in decision.changes:
             _log(about, change)
-        for task in {getattr(change, "task", None) for change in decision.changes}:
+        for task in {_changed_task(change) for change in decision.changes if isinstance(change, _WAKING)}:
             for wake in self._wakes:
                 wake(task)
         return True
+
+
+def _changed_task(change: Insert | Move | Restart | Renumber | Sign | Owe) -> int | None:
+    return None if isinstance(change, Insert) else change.task
 
 
 def _log(about: Assignment | None, change: Change) -> None:

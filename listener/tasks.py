@@ -7,7 +7,7 @@ kept between two steps but the journal, so a step may be interrupted anywhere: b
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -62,6 +62,13 @@ class TaskRunner:
         self._rng = rng
         self._wake = asyncio.Event()
         self._driven: dict[int, asyncio.Event] = {}
+        self._states = UNSIGNED
+
+    def close(self) -> None:
+        """Only what is computed is taken further; the rest stays in the journal for the next start."""
+        self._states = frozenset({State.COMPUTED})
+        for task in list(self._driven):
+            self.changed(task)
 
     def changed(self, task: int | None = None) -> None:
         """A row is new, or was changed: what runs for it looks at it again."""
@@ -73,7 +80,7 @@ class TaskRunner:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                for task in await self._surroundings.steps.journal.tasks_in(UNSIGNED):
+                for task in await self._surroundings.steps.journal.tasks_in(self._states):
                     if task.id not in self._driven and len(self._driven) < MAX_DRIVEN:
                         self._driven[task.id] = asyncio.Event()
                         group.create_task(self._drive(task.id))
@@ -81,7 +88,9 @@ class TaskRunner:
 
     async def _drive(self, task: int) -> None:
         try:
-            await Drive(self._surroundings, task, self._driven[task], self._rng).run()
+            drive = Drive(self._surroundings, task, self._driven[task], self._rng)
+            while await drive.go_on(self._states):
+                pass
         finally:
             del self._driven[task]
             self._wake.set()
@@ -90,9 +99,7 @@ class TaskRunner:
 class Drive:
     """The steps of one task, until it is signed or over."""
 
-    def __init__(
-        self, surroundings: Surroundings, task: int, changed: asyncio.Event, rng: random.Random
-    ) -> None:
+    def __init__(self, surroundings: Surroundings, task: int, changed: asyncio.Event, rng: random.Random) -> None:
         self._with = surroundings
         self._task = task
         self._changed = changed
@@ -100,15 +107,16 @@ class Drive:
         self._failures = 0
         self._stage: Stage | None = None
 
-    async def run(self) -> None:
-        while True:
-            self._changed.clear()
-            task = await self._with.steps.journal.task(self._task)
-            if task.state not in UNSIGNED:
-                return
-            pause_s = await self._until_changed(self._attempt(task))
-            if pause_s:
-                await self._until_changed(asyncio.sleep(pause_s, 0.0))
+    async def go_on(self, states: Collection[State]) -> bool:
+        """Do what the state asks for next, where it is one of `states`. False: there is nothing to be done."""
+        self._changed.clear()
+        task = await self._with.steps.journal.task(self._task)
+        if task.state not in states:
+            return False
+        pause_s = await self._until_changed(self._attempt(task))
+        if pause_s:
+            await self._until_changed(asyncio.sleep(pause_s, 0.0))
+        return True
 
     async def _until_changed(self, step: Awaitable[float]) -> float:
         """What the step returns, or 0 as soon as another change of the row makes it pointless."""

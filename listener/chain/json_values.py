@@ -12,7 +12,8 @@ from listener.chain import base58
 from shared.errors import RpcInvalid
 from shared.ids import Slot
 
-_U64_END: Final = 2**64
+_END: Final = 2**63
+"""Slots, heights and lamports stay far below; SQLite holds no more."""
 
 
 def invalid(what: str, wanted: str, value: object) -> RpcInvalid:
@@ -27,7 +28,7 @@ def member(value: object, name: str, what: str) -> object:
     return value.get(name)
 
 
-def integer(value: object, what: str, end: int = _U64_END) -> int:
+def integer(value: object, what: str, end: int = _END) -> int:
     """A JSON integer from 0 to below `end`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < end:
         raise invalid(what, f"an integer from 0 to {end - 1}", value)

@@ -101,7 +101,7 @@ class Rpc:
         data_slice: tuple[int, int] | None = None,
         commitment: Commitment = "confirmed",
     ) -> ProgramAccounts:
-        """The program's accounts that all `filters` match; `data_slice` is (offset, length) of the wanted bytes."""
+        """The accounts that match all `filters`; `data_slice` is (offset, length) of the wanted bytes."""
         memcmps = [{"memcmp": {"offset": one.offset, "bytes": base58.encode(one.raw)}} for one in filters]
         wanted = {"offset": data_slice[0], "length": data_slice[1]} if data_slice else None
         config = _config(commitment, encoding="base64", filters=memcmps, dataSlice=wanted, withContext=True)

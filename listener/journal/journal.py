@@ -6,7 +6,7 @@ from pathlib import Path
 
 from listener.journal.changes import Change, write
 from listener.journal.database import Database
-from listener.journal.records import Cursor, Outbox, Task, outbox_from_row, task_from_row
+from listener.journal.records import Cursor, EventRow, Outbox, Task, outbox_from_row, task_from_row
 from listener.journal.states import WATCHED, Owed, State
 from shared.errors import ConfigurationError
 from shared.ids import Attempt, TaskKey
@@ -78,6 +78,11 @@ class Journal:
             attempt,
         )
         return bool(rows)
+
+    async def has_event(self, event: EventRow) -> bool:
+        """Whether it was acted on in this slot; in another one (a fork) it is looked at again."""
+        sql = "SELECT 1 FROM events WHERE signature = ? AND event_index = ? AND account = ? AND slot = ?"
+        return bool(await self._rows(sql, event.signature, event.index, event.account, event.slot))
 
     async def is_completed(self, pair_hash: bytes) -> bool:
         return bool(await self._rows("SELECT 1 FROM completed WHERE pair_hash = ?", pair_hash))

@@ -5,6 +5,8 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
+from solders.signature import Signature
+
 from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
 from shared.ids import Attempt, ExecutionId, Lamports, ModelId, Requester, Slot, TaskId, TaskKey, UnixSeconds
 from shared.messages import TaskResult
@@ -102,6 +104,10 @@ class Cursor:
 
     signature: str
     slot: Slot
+
+    @property
+    def parsed_signature(self) -> Signature:
+        return Signature.from_string(self.signature)
 
 
 def task_from_row(row: sqlite3.Row) -> Task:

@@ -1,0 +1,33 @@
+"""The listener process: `python -m listener`."""
+
+import sys
+
+import uvloop
+from pydantic import ValidationError
+
+from listener.daemon import run
+from listener.settings import ListenerSettings
+from shared.errors import ChainError, ConfigurationError, JournalError, KeyFileError
+from shared.logs import configure_logging
+
+
+def main() -> None:
+    """Exits 0 after SIGTERM or SIGINT, 1 with one line of reason where it does not start."""
+    reason: str | None = None
+    try:
+        settings = ListenerSettings()
+        configure_logging(settings.log_level)
+        uvloop.run(run(settings))
+    except* ValidationError as errors:
+        reason = f"the settings are wrong: {_first(errors)}"
+    except* (ConfigurationError, ChainError, KeyFileError, JournalError) as errors:
+        reason = str(_first(errors))
+    sys.exit(None if reason is None else f"the listener does not start: {reason}")
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""The program, known by its id and its IDL alone: instructions, events and accounts, encoded and decoded by name.
+
+The only file that imports anchorpy, and only for its coder: what is decoded here came from a stranger, so each
+value is encoded again and must give the same bytes, which leaves no room for trailing or second spellings.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from anchorpy.coder.types import TypesCoder
+from anchorpy_core.idl import Idl as CoderIdl
+from construct import ConstructError
+from solders.instruction import AccountMeta, Instruction
+from solders.pubkey import Pubkey
+
+from listener.chain.event_types import (
+    EVENT_FIELDS,
+    EXECUTION_FIELDS,
+    Event,
+    ExecutionCancelled,
+    TaskAssigned,
+    TaskCompleted,
+    TaskFailed,
+    check_fields,
+    typed_event,
+)
+from listener.chain.idl_layout import AccountMetaSpec, Field, Idl, InstructionSpec, fold, read_idl, snake
+from listener.chain.idl_offsets import fixed_fields, fixed_size
+from shared.errors import AccountInvalid, EventInvalid, IdlInvalid, InvalidId
+
+__all__ = [
+    "Event",
+    "ExecutionCancelled",
+    "Program",
+    "TaskAssigned",
+    "TaskCompleted",
+    "TaskFailed",
+    "load_idl",
+]
+
+EXECUTION: Final = "Execution"
+STATES: Final = ("Assigned", "Cancelled", "Failed", "Completed")
+INSTRUCTIONS: Final = frozenset(
+    {"assigntask", "cancelexecution", "taskcompleted", "taskfailed", "reclaim"},
+)
+REQUIRED_EVENTS: Final = ("TaskAssigned", "ExecutionCancelled")
+ADDRESS_RULE: Final = "EXECUTION_ADDRESS"
+
+_NOT_CODABLE: Final = (ConstructError, LookupError, ValueError, TypeError, AttributeError)
+"""What the coder raises on bytes or values that are not of the type."""
+
+
+def load_idl(source: Path | Mapping[str, object], program_id: Pubkey) -> "Program":
+    """Read an IDL (spec 0.1.0, or the layout before it). Raises IdlInvalid, which says what is missing.
+
+    A program whose IDL describes no account `Execution` with the fields that the node reads, or that finds its
+    accounts by another rule than `EXECUTION_ADDRESS` = sha256, is not supported yet and is refused here.
+    """
+    document: object = source
+    if isinstance(source, Path):
+        try:
+            document = json.loads(source.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise IdlInvalid(f"cannot read the IDL {source}: {error}") from error
+    wanted = frozenset(fold(name) for name in (EXECUTION, *EVENT_FIELDS))
+    idl = read_idl(document, INSTRUCTIONS, wanted)
+    _check(idl)
+    return Program(program_id, idl)
+
+
+def _check(idl: Idl) -> None:
+    if fold(EXECUTION) not in idl.accounts:
+        raise IdlInvalid("the IDL describes no account Execution; programs without one are not supported yet")
+    check_fields(idl.accounts[fold(EXECUTION)], EXECUTION_FIELDS)
+    for name in REQUIRED_EVENTS:
+        if fold(name) not in idl.events:
+            raise IdlInvalid(f"the IDL has no event {name}")
+    for name, fields in EVENT_FIELDS.items():
+        if struct := idl.events.get(fold(name)):
+            check_fields(struct, fields)
+    if "taskcompleted" not in idl.instructions:
+        raise IdlInvalid("the IDL has no instruction task_completed")
+    if idl.constants.get(ADDRESS_RULE) != "sha256":
+        raise IdlInvalid(
+            f"the IDL has no constant {ADDRESS_RULE} = sha256; other rules for the account's address are not "
+            "supported yet"
+        )
+
+
+class Program:
+    """Arguments, accounts and fields are matched by name, camelCase and snake_case alike."""
+
+    def __init__(self, program_id: Pubkey, idl: Idl) -> None:
+        self.program_id = program_id
+        self._idl = idl
+        self._execution = idl.accounts[fold(EXECUTION)]
+        self._head = fixed_fields(self._execution, idl)
+        self._coder = _coder(idl, self._head)
+        self._state_tags = self._tags_of_states()
+        self._event_names = {fold(name): name for name in EVENT_FIELDS}
+
+    def mentions(self, node: Pubkey) -> Pubkey:
+        """What the feed follows: the node's key where assignments and cancellations name it, else the program."""
+        for name in ("assigntask", "cancelexecution"):
+            instruction = self._idl.instructions.get(name)
+            if instruction is None or all(account.name != "assigned_node" for account in instruction.accounts):
+                return self.program_id
+        return node
+
+    def encode_instruction(
+        self, name: str, args: Mapping[str, object], accounts: Mapping[str, Pubkey]
+    ) -> Instruction:
+        """Build the instruction `name`. `execution` and the system program need not be given.
+
+        Arguments that the IDL does not have are left out. Raises IdlInvalid where the IDL asks for more than was
+        given, or an argument does not fit its type.
+        """
+        spec = self._instruction(name)
+        given = {snake(key): value for key, value in args.items()}
+        keys = {snake(key): value for key, value in accounts.items()}
+        if "execution" not in keys and {"execution_id", "task_id"} <= given.keys():
+            keys["execution"] = self.execution_address(str(given["execution_id"]), str(given["task_id"]))
+        missing = [field.name for field in spec.args if field.name not in given]
+        if missing:
+            raise IdlInvalid(f"the IDL's {spec.name} asks for {', '.join(missing)}, which the node does not know")
+        metas = [
+            AccountMeta(_key_of(meta, keys, spec), meta.is_signer, meta.is_writable) for meta in spec.accounts
+        ]
+        try:
+            encoded = self._coder.encode(_args_type(spec), {field.name: given[field.name] for field in spec.args})
+        except _NOT_CODABLE as error:
+            raise IdlInvalid(f"the arguments do not fit the IDL's {spec.name}: {error}") from error
+        return Instruction(self.program_id, spec.discriminator + encoded, metas)
+
+    def decode_instruction(self, raw: bytes) -> tuple[str, dict[str, object]] | None:
+        """Name (snake_case) and arguments, or None where it is none of those that the node knows."""
+        for spec in self._idl.instructions.values():
+            if raw.startswith(spec.discriminator):
+                try:
+                    return spec.name, self._decoded(_args_type(spec), raw[len(spec.discriminator) :])
+                except ValueError:
+                    return None
+        return None
+
+    def decode_event(self, raw: bytes) -> Event | None:
+        """The event, or None where the node does not know its discriminator. Raises EventInvalid."""
+        for folded, struct in self._idl.events.items():
+            if raw.startswith(struct.discriminator):
+                try:
+                    fields = self._decoded(f"event_{struct.name}", raw[len(struct.discriminator) :])
+                    return typed_event(self._event_names[folded], fields)
+                except (ValueError, InvalidId) as error:
+                    raise EventInvalid(f"the event {struct.name} is not well formed: {error}") from error
+        return None
+
+    def decode_account(self, raw: bytes) -> dict[str, object]:
+        """The fields of an execution account; enums as their variant's name. Raises AccountInvalid."""
+        return self._decode_execution(f"account_{self._execution.name}", raw)
+
+    def decode_head(self, raw: bytes) -> dict[str, object]:
+        """The same of an account's first `head_length` bytes: the fields before the first of variable length."""
+        return self._decode_execution("head", raw[: self.head_length])
+
+    @property
+    def head_length(self) -> int:
+        sizes = (fixed_size(field.type, self._idl) or 0 for field in self._head)
+        return len(self._execution.discriminator) + sum(sizes)
+
+    @property
+    def discriminator(self) -> bytes:
+        """How the bytes of an execution account begin."""
+        return self._execution.discriminator
+
+    def offset_of(self, field: str) -> int:
+        """Where a field of the account's fixed head begins. Raises IdlInvalid where that is not fixed."""
+        offset = len(self._execution.discriminator)
+        for one in self._head:
+            if one.name == snake(field):
+                return offset
+            offset += fixed_size(one.type, self._idl) or 0
+        raise IdlInvalid(f"the field {field} of the account {self._execution.name} has no fixed offset")
+
+    def state_tag(self, state: str) -> bytes:
+        """The byte that stands for a state, by the variant's name in the IDL, such as `Assigned`."""
+        return self._state_tags[state]
+
+    def error_name(self, code: int) -> str | None:
+        """The IDL's name of a custom error."""
+        return self._idl.errors.get(code)
+
+    def execution_address(self, execution_id: str, task_id: str) -> Pubkey:
+        """The account of the pair. Raises InvalidId where an id is too long for its length to be one byte."""
+        first, second = execution_id.encode(), task_id.encode()
+        if len(first) > 255:
+            raise InvalidId(f"executionId {execution_id[:80]!a} is longer than 255 bytes")
+        hashed = hashlib.sha256(bytes([len(first)]) + first + second).digest()
+        return Pubkey.find_program_address([b"execution", hashed], self.program_id)[0]
+
+    def _instruction(self, name: str) -> InstructionSpec:
+        spec = self._idl.instructions.get(fold(name))
+        if spec is None:
+            raise IdlInvalid(f"the IDL has no instruction {name}")
+        return spec
+
+    def _decode_execution(self, kind: str, raw: bytes) -> dict[str, object]:
+        discriminator = self._execution.discriminator
+        if not raw.startswith(discriminator):
+            raise AccountInvalid("the account does not begin with the discriminator of an execution")
+        try:
+            return self._decoded(kind, raw[len(discriminator) :])
+        except ValueError as error:
+            raise AccountInvalid(f"the account is not laid out as the IDL says: {error}") from error
+
+    def _decoded(self, kind: str, raw: bytes) -> dict[str, object]:
+        """Raises ValueError where `raw` is not exactly one value of the type."""
+        try:
+            fields = vars(self._coder.decode(kind, raw))
+            again = self._coder.encode(kind, fields)
+        except _NOT_CODABLE as error:
+            raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
+        if again != raw:
+            raise ValueError(f"{len(raw)} bytes are not one value of {kind}")
+        return {name.rstrip("_"): _plain(value) for name, value in fields.items()}
+
+    def _tags_of_states(self) -> dict[str, bytes]:
+        kinds = {field.name: field.type for field in self._execution.fields}
+        match kinds.get("state"):
+            case {"defined": str(name)}:
+                variants = self._idl.types[fold(name)].variants
+            case _:
+                variants = ()
+        tags = {variant: bytes([index]) for index, variant in enumerate(variants)}
+        if not set(STATES) <= tags.keys():
+            raise IdlInvalid(f"the state of the IDL's Execution is not an enum with {', '.join(STATES)}")
+        return tags
+
+
+def _args_type(spec: InstructionSpec) -> str:
+    return f"args_{spec.name}"
+
+
+def _key_of(meta: AccountMetaSpec, keys: Mapping[str, Pubkey], spec: InstructionSpec) -> Pubkey:
+    key = keys.get(meta.name, meta.address)
+    if key is None:
+        raise IdlInvalid(f"the IDL's {spec.name} has an account {meta.name}, which the node does not know")
+    return key
+
+
+def _plain(value: object) -> object:
+    """Lists as tuples, a variant of an enum as its name."""
+    if isinstance(value, list):
+        return tuple(_plain(entry) for entry in value)
+    return type(value).__name__ if hasattr(value, "_sumtype_attribs") else value
+
+
+def _coder(idl: Idl, head: tuple[Field, ...]) -> TypesCoder:
+    """A coder for every struct that is read or written, each a type of its own name."""
+    structs = {f"account_{one.name}": one.fields for one in idl.accounts.values()}
+    structs |= {f"event_{one.name}": one.fields for one in idl.events.values()}
+    structs |= {_args_type(one): one.args for one in idl.instructions.values()}
+    structs |= {one.name: one.fields for one in idl.types.values() if not one.variants}
+    structs["head"] = head
+    enums = {one.name: one.variants for one in idl.types.values() if one.variants}
+    types = [
+        {"name": name, "type": {"kind": "struct", "fields": _listed(fields)}} for name, fields in structs.items()
+    ]
+    types += [
+        {"name": name, "type": {"kind": "enum", "variants": [{"name": variant} for variant in variants]}}
+        for name, variants in enums.items()
+    ]
+    document = {"version": "0.0.0", "name": "program", "instructions": [], "types": types}
+    try:
+        return TypesCoder(CoderIdl.from_json(json.dumps(document)))
+    except ValueError as error:
+        raise IdlInvalid(f"the IDL has a type that the coder does not read: {error}") from error
+
+
+def _listed(fields: tuple[Field, ...]) -> list[dict[str, object]]:
+    """As the older layout lists them."""
+    return [{"name": field.name, "type": field.type} for field in fields]

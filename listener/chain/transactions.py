@@ -1,0 +1,76 @@
+"""Transactions: signing our own, and reading those of others (legacy, version 0 and version 1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
+from solders.hash import Hash
+from solders.instruction import Instruction
+from solders.keypair import Keypair
+from solders.message import Message, to_bytes_versioned
+from solders.signature import Signature
+from solders.transaction import Transaction, VersionedTransaction
+
+from listener.chain import transaction_v1
+from listener.chain.transaction_v1 import CompiledInstruction, ParsedTransaction
+from shared.errors import RpcInvalid
+
+__all__ = [
+    "MAX_TRANSACTION_BYTES",
+    "CompiledInstruction",
+    "ParsedTransaction",
+    "SignedTransaction",
+    "parse_transaction",
+    "sign_transaction",
+]
+
+MAX_TRANSACTION_BYTES: Final = 1232
+"""Of legacy and version 0: what fits into one packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTransaction:
+    signature: Signature
+    raw: bytes
+
+
+def sign_transaction(
+    instructions: Sequence[Instruction],
+    payer: Keypair,
+    blockhash: Hash,
+    compute_unit_limit: int,
+    compute_unit_price: int = 0,
+) -> SignedTransaction:
+    """Sign a legacy transaction that `payer` alone signs and pays.
+
+    `compute_unit_price` is in micro-lamports for each of the `compute_unit_limit` units. The same arguments give the
+    same bytes.
+    """
+    budget = [set_compute_unit_limit(compute_unit_limit)]
+    if compute_unit_price:
+        budget.append(set_compute_unit_price(compute_unit_price))
+    message = Message.new_with_blockhash([*budget, *instructions], payer.pubkey(), blockhash)
+    transaction = Transaction([payer], message, blockhash)
+    return SignedTransaction(transaction.signatures[0], bytes(transaction))
+
+
+def parse_transaction(raw: bytes) -> ParsedTransaction:
+    """Read a signed transaction of any version. Raises RpcInvalid where it is not one; signatures are not checked."""
+    if raw[:1] == bytes([transaction_v1.VERSION_BYTE]):
+        return transaction_v1.parse(raw)
+    try:
+        transaction = VersionedTransaction.from_bytes(raw)
+    except ValueError as error:
+        raise RpcInvalid(f"a transaction cannot be read: {error}") from error
+    message = transaction.message
+    return ParsedTransaction(
+        signatures=tuple(transaction.signatures),
+        signed_bytes=to_bytes_versioned(message),
+        static_keys=tuple(message.account_keys),
+        signers=message.header.num_required_signatures,
+        instructions=tuple(
+            CompiledInstruction(one.program_id_index, tuple(one.accounts), bytes(one.data))
+            for one in message.instructions
+        ),
+    )

@@ -1,0 +1,80 @@
+"""The life of the listener: startup, main loop, shutdown."""
+
+import asyncio
+import logging
+import os
+import random
+import socket
+from contextlib import AsyncExitStack
+from typing import Final
+
+import httpx
+from solders.pubkey import Pubkey
+
+from listener.chain.idl import load_idl
+from listener.chain.keyfile import load_keypair
+from listener.chain.rpc import Rpc
+from listener.health import health_app
+from listener.journal.journal import Journal
+from listener.node import Node
+from listener.settings import ListenerSettings
+from program import IDL_PATH
+from shared.clock import SystemClock
+from shared.errors import ConfigurationError
+from shared.logs import fields
+from shared.serving import listen, server, stop_signal
+from shared.token import read_token
+
+RPC_TIMEOUT_S: Final = 20.0
+RPC_CONNECT_TIMEOUT_S: Final = 5.0
+
+log = logging.getLogger("listener")
+
+
+async def run(settings: ListenerSettings) -> None:
+    """Until SIGTERM or SIGINT. Raises ConfigurationError, KeyFileError, IdlInvalid, JournalError or WrongCluster."""
+    stop = stop_signal()
+    key = load_keypair(settings.keypair)
+    token = read_token(settings.token_file)
+    program = load_idl(settings.idl or IDL_PATH, _program_id(settings))
+    async with AsyncExitStack() as closing:
+        journal = Journal(settings.journal)
+        closing.callback(journal.close)
+        listening = listen(settings.host, settings.listener_port, "SPLITUP_LISTENER_PORT")
+        closing.callback(listening.close)
+        timeout = httpx.Timeout(RPC_TIMEOUT_S, connect=RPC_CONNECT_TIMEOUT_S)
+        rpc = Rpc(settings.rpc_url, await closing.enter_async_context(httpx.AsyncClient(timeout=timeout)))
+        jitter = random.Random()  # noqa: S311 # for backoff, nothing secret
+        node = Node(settings, key, token, program, rpc, journal, SystemClock(), jitter)
+        closing.push_async_callback(node.close)
+        await _live(settings, node, listening, token, stop)
+    log.info("the listener has stopped")
+
+
+def _program_id(settings: ListenerSettings) -> Pubkey:
+    try:
+        return Pubkey.from_string(settings.program_id)
+    except ValueError as error:
+        raise ConfigurationError(f"SPLITUP_PROGRAM_ID {settings.program_id!a} is not a public key") from error
+
+
+async def _live(
+    settings: ListenerSettings, node: Node, listening: socket.socket, token: str, stop: asyncio.Event
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        health = server(health_app(node.checks, token))
+        serving = group.create_task(health.serve(sockets=[listening]))
+        host, port = listening.getsockname()[:2]
+        log.info("the listener lives", extra=fields(host=host, port=port, node=node.address, pid=os.getpid()))
+        life = group.create_task(node.live())
+        await stop.wait()
+        log.info("the listener stops", extra=fields(grace_s=settings.grace_s))
+        node.close_intake()
+        try:
+            async with asyncio.timeout(settings.grace_s):
+                await node.flush()
+        except TimeoutError:
+            log.warning("the grace time is over: what has not landed stays in the journal")
+        life.cancel()
+        health.should_exit = True
+        await serving

@@ -1,0 +1,173 @@
+"""How the node hears of work: the websocket, the signature lists and the listing of live accounts.
+
+All three only name accounts; what an account shows when it is read decides (observe.py).
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from solders.pubkey import Pubkey
+
+from listener.chain.accounts import list_live
+from listener.chain.backfill import signatures_since
+from listener.chain.feed import Connected, LogFeed, Notification, SlotSeen
+from listener.chain.idl import Program
+from listener.chain.rpc import Rpc
+from listener.decisions import is_worth_a_look
+from listener.journal.journal import Journal
+from listener.journal.records import Cursor
+from listener.journal.states import UNSIGNED
+from listener.looks import Looks
+from listener.mentions import Mentions
+from listener.settings import ListenerSettings
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.errors import ChainError, RpcRefused
+from shared.ids import Slot
+from shared.logs import fields
+
+SETTLED_SLOTS: Final = 32
+"""So many slots after a subscription's answer, what it did not tell of can only have been executed before it."""
+LISTING_PAUSE_S: Final = 2.0
+"""Between two listings, however often one is asked for."""
+RETRY: Final = Backoff(base_s=0.3, cap_s=10.0)
+
+log = logging.getLogger("listener.intake")
+
+
+class Intake:
+    def __init__(
+        self,
+        rpc: Rpc,
+        program: Program,
+        node: Pubkey,
+        looks: Looks,
+        journal: Journal,
+        settings: ListenerSettings,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._rpc = rpc
+        self._program = program
+        self._node = node
+        self._looks = looks
+        self._journal = journal
+        self._settings = settings
+        self._clock = clock
+        self._rng = rng
+        self._address = program.mentions(node)
+        self._feed = LogFeed(settings.ws_url, self._address, settings.watchdog_silence_s, clock, rng)
+        self._list_soon = asyncio.Event()
+        self._backfill_soon = asyncio.Event()
+        self._mentions = Mentions(rpc, program, node, journal, looks, self._list_soon)
+        self._settles_at: Slot | None = None
+        self._listing_refused = False
+        self.listed = asyncio.Event()
+        """Set once the live accounts were listed."""
+
+    def slot_age_s(self) -> float | None:
+        """Seconds since a newer slot was last notified; None where none was."""
+        return self._feed.slot_age_s()
+
+    @property
+    def is_listing_refused(self) -> bool:
+        """The provider refuses getProgramAccounts: signature lists alone are followed."""
+        return self._listing_refused
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(group))
+            group.create_task(self._repeat(self._list, self._list_soon, self._settings.list_interval_s))
+            await self.listed.wait()  # the newest work does not wait for the oldest
+            group.create_task(
+                self._repeat(self._backfill, self._backfill_soon, self._settings.backfill_interval_s)
+            )
+
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
+        async for message in self._feed.messages():
+            match message:
+                case Connected():
+                    log.info("the websocket is open", extra=fields(url=self._settings.ws_url))
+                    self._settles_at = None
+                    self._list_soon.set()
+                    self._backfill_soon.set()
+                case SlotSeen(slot):
+                    self._on_slot(slot)
+                case Notification():
+                    group.create_task(self._mentions.on_notification(message))
+
+    def _on_slot(self, slot: Slot) -> None:
+        """Logs are collected only of what is executed after the subscription: look once more when that is past."""
+        if self._settles_at is None:
+            self._settles_at = Slot(slot + SETTLED_SLOTS)
+        elif slot == self._settles_at:
+            self._backfill_soon.set()
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], soon: asyncio.Event, interval_s: float) -> None:
+        """Take the step at once, every `interval_s`, and whenever it is asked for; after a failure soon again."""
+        failures = 0
+        while True:
+            soon.clear()
+            try:
+                await step()
+                failures = 0
+                async with asyncio.timeout(interval_s):
+                    await soon.wait()
+            except TimeoutError:
+                pass
+            except ChainError as error:
+                log.warning("the chain could not be searched", extra=fields(error=str(error)))
+                await self._clock.sleep(RETRY.delay_s(failures, self._rng))
+                failures += 1
+
+    async def _list(self) -> None:
+        """Look at every live account that may say more than the journal, and at every task that none of them is."""
+        newest = await self._newest_finalized() if await self._journal.cursor() is None else None
+        try:
+            heads = await list_live(self._rpc, self._program, self._node)
+        except RpcRefused as error:
+            self._refused(error)
+            return
+        self._listing_refused = False
+        self.listed.set()
+        async with asyncio.TaskGroup() as group:
+            for address, head in heads:
+                known = await self._journal.latest(str(address))
+                is_new = known is None and not await self._journal.knows(str(address), head.attempt)
+                if is_new or (known is not None and is_worth_a_look(head.state, head.attempt, known)):
+                    group.create_task(self._looks.take(str(address), listed=head.attempt))
+            listed = {str(address) for address, _ in heads}
+            for task in await self._journal.tasks_in(UNSIGNED):
+                if task.account not in listed:
+                    group.create_task(self._looks.take(task.account))
+        if newest is not None:
+            await self._journal.apply(newest)
+        await self._clock.sleep(LISTING_PAUSE_S)
+
+    def _refused(self, error: RpcRefused) -> None:
+        if not self._listing_refused:
+            log.warning(
+                "the endpoint refuses getProgramAccounts; signature lists alone are followed",
+                extra=fields(error=str(error)),
+            )
+        self._listing_refused = True
+        self.listed.set()
+
+    async def _backfill(self) -> None:
+        """Read what mentions the address since the cursor, then move the cursor."""
+        newest = await self._newest_finalized()
+        cursor = await self._journal.cursor()
+        until, until_slot = (cursor.parsed_signature, cursor.slot) if cursor else (None, Slot(0))
+        async for page in signatures_since(self._rpc, self._address, until, until_slot):
+            for row in page:
+                await self._mentions.on_listed(row)
+        if newest is not None:
+            await self._journal.apply(newest)
+
+    async def _newest_finalized(self) -> Cursor | None:
+        rows = await self._rpc.get_signatures_for_address(self._address, limit=1, commitment="finalized")
+        return Cursor(str(rows[0].signature), rows[0].slot) if rows else None

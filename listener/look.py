@@ -1,0 +1,73 @@
+"""A look at one execution account: read at a slot not older than what told of it, and verified."""
+
+from dataclasses import dataclass
+
+from solders.pubkey import Pubkey
+
+from listener.chain.accounts import Execution, content_hash, verify
+from listener.chain.idl import Program
+from listener.chain.rpc import Account, Commitment, Rpc
+from listener.decisions import Sighting
+from listener.journal.records import Assignment
+from shared.errors import AccountInvalid
+from shared.ids import Lamports, Requester, Slot
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """`sighting` is None where there is no execution account of this node; `why` then says what is there."""
+
+    slot: Slot
+    sighting: Sighting | None
+    why: str = "missed: the account is gone"
+
+
+class Look:
+    def __init__(self, rpc: Rpc, program: Program, node: Pubkey) -> None:
+        self._rpc = rpc
+        self._program = program
+        self._node = node
+        self._rents: dict[int, Lamports] = {}
+
+    async def at(self, account: str, at_least: Slot, commitment: Commitment, *, is_new: bool) -> View:
+        """Read it. A new one must hold its rent too: later the cluster may ask for more than when it was taken in.
+
+        Raises ChainError, such as where the endpoint has not reached the slot.
+        """
+        address = Pubkey.from_string(account)
+        found = await self._rpc.get_account(address, commitment=commitment, min_context_slot=at_least)
+        if found.account is None:
+            return View(found.slot, None)
+        rent = await self._rent(found.account) if is_new else Lamports(0)
+        try:
+            execution = verify(self._program, found.account, address, self._node, rent=rent)
+        except AccountInvalid as error:
+            return View(found.slot, None, str(error))
+        return View(found.slot, sighting(execution, found.slot))
+
+    async def _rent(self, account: Account) -> Lamports:
+        size = len(account.data)
+        if size not in self._rents:
+            self._rents[size] = await self._rpc.get_rent(size)
+        return self._rents[size]
+
+
+def sighting(execution: Execution, slot: Slot) -> Sighting:
+    """What a verified account said at `slot`."""
+    assignment = Assignment(
+        account=str(execution.address),
+        attempt=execution.attempt,
+        execution_id=execution.execution_id,
+        task_id=execution.task_id,
+        requester=Requester(str(execution.requester)),
+        content_hash=content_hash(execution),
+        model_id=execution.model_id,
+        input_uris=execution.input_uris,
+        output_count=execution.expected_output_count,
+        compute_units=execution.compute_units,
+        reward=execution.reward,
+        deadline=execution.deadline,
+        refund_at=execution.refund_at,
+        verified_slot=slot,
+    )
+    return Sighting(assignment, execution.state)

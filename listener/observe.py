@@ -1,0 +1,62 @@
+"""From a look at an account to changes of the journal: the one way by which the chain moves a task."""
+
+from listener.chain.rpc import Commitment
+from listener.chain_clock import ChainClock
+from listener.decisions import Decision, on_account, on_gone
+from listener.journal.changes import PassOver
+from listener.journal.records import EventRow, Task
+from listener.look import Look, View
+from listener.rules import Rules
+from listener.steps import Steps
+from shared.errors import StateConflict
+from shared.ids import Attempt, Slot
+
+
+class Observer:
+    def __init__(self, look: Look, rules: Rules, chain_clock: ChainClock, steps: Steps) -> None:
+        self._look = look
+        self._rules = rules
+        self._chain_clock = chain_clock
+        self._steps = steps
+
+    async def observe(
+        self,
+        account: str,
+        at_least: Slot,
+        events: tuple[EventRow, ...] = (),
+        *,
+        listed: Attempt | None = None,
+        commitment: Commitment = "confirmed",
+    ) -> View:
+        """Read the account, and write what follows together with the events that told of it.
+
+        `listed` is the attempt that a listing showed. Raises ChainError.
+        """
+        while True:
+            known = await self._steps.journal.latest(account)
+            view = await self._look.at(account, at_least, commitment, is_new=known is None)
+            decision = await self._decide(view, known, account, _heard_of(events, listed))
+            about = view.sighting.assignment if view.sighting else known
+            try:
+                await self._steps.take(about, Decision((*events, *decision.changes), decision.alarm))
+            except StateConflict:
+                continue  # another change came first: what it left decides
+            return view
+
+    async def look_again(self, account: str) -> None:
+        """Read an account of the journal once more. Raises ChainError."""
+        known = await self._steps.journal.latest(account)
+        await self.observe(account, known.verified_slot if known else Slot(0))
+
+    async def _decide(self, view: View, known: Task | None, account: str, heard_of: Attempt | None) -> Decision:
+        if view.sighting is None:
+            if known is None and heard_of is not None:
+                return Decision((PassOver(account, heard_of, view.slot, view.why),))
+            return on_gone(known, view.slot)
+        completed = await self._steps.journal.is_completed(view.sighting.assignment.pair_hash)
+        return on_account(view.sighting, known, completed, self._rules, await self._chain_clock.now())
+
+
+def _heard_of(events: tuple[EventRow, ...], listed: Attempt | None) -> Attempt | None:
+    """The attempt that was told of; an event has none, but is written in the slot that is its attempt."""
+    return listed if listed is not None or not events else Attempt(events[0].slot)

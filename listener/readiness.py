@@ -1,0 +1,64 @@
+"""The checks behind the listener's GET /ready."""
+
+from typing import Final
+
+from solders.pubkey import Pubkey
+
+from listener.chain.rpc import Rpc
+from listener.compute_client import ComputeClient
+from listener.health import CheckNow
+from listener.intake import Intake
+from listener.journal.journal import Journal
+from listener.settings import ListenerSettings
+
+FEE_LAMPORTS: Final = 5_000
+"""What the chain takes for one signature."""
+LOW_BALANCE_FEES: Final = 100
+"""Below this many submissions' fees the balance is called low."""
+
+
+def readiness_checks(
+    intake: Intake, rpc: Rpc, journal: Journal, compute: ComputeClient, node: Pubkey, settings: ListenerSettings
+) -> dict[str, CheckNow]:
+    async def slot() -> tuple[bool, str, str | None]:
+        age_s = intake.slot_age_s()
+        if age_s is None:
+            return False, "no slot was seen yet", "is SPLITUP_WS_URL right, and the endpoint up?"
+        is_young = age_s <= settings.watchdog_silence_s
+        return is_young, f"the last slot was seen {age_s:.1f} s ago", "is the endpoint behind SPLITUP_WS_URL up?"
+
+    async def endpoint() -> tuple[bool, str, str | None]:
+        slot = await rpc.get_slot()
+        return True, f"{settings.rpc_url} at slot {slot}", None
+
+    async def cursor() -> tuple[bool, str, str | None]:
+        known = await journal.cursor()
+        if known is None:
+            return intake.listed.is_set(), "no signature was read yet", "wait for the first listing"
+        behind = max(0, await rpc.get_slot("finalized") - known.slot)
+        return True, f"slot {known.slot}, {behind} slots behind the finalized one", None
+
+    async def written() -> tuple[bool, str, str | None]:
+        await journal.check()
+        counts = {state.value: number for state, number in (await journal.counts()).items()}
+        return True, f"{journal.path}: {counts}", None
+
+    async def balance() -> tuple[bool, str, str | None]:
+        lamports = await rpc.get_balance(node)
+        is_enough = lamports >= LOW_BALANCE_FEES * FEE_LAMPORTS
+        return is_enough, f"{lamports} lamports", f"send some SOL for fees to {node}"
+
+    async def compute_ready() -> tuple[bool, str, str | None]:
+        readiness = await compute.readiness()
+        failing = [name for name, check in readiness.checks.items() if not check.ok]
+        value = "ready" if readiness.ready else f"not ready: {', '.join(failing)}"
+        return readiness.ready, value, "ask compute's own /ready"
+
+    return {
+        "slot": slot,
+        "endpoint": endpoint,
+        "cursor": cursor,
+        "journal": written,
+        "balance": balance,
+        "compute": compute_ready,
+    }

@@ -1,0 +1,102 @@
+"""What an ended task still owes: compute is told to stop, and, once the end stands at `finalized`, to forget it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from listener.chain.accounts import ExecutionState
+from listener.compute_client import ComputeClient, Storing
+from listener.decisions import NOTHING, Decision, Sighting
+from listener.journal.changes import Complete, Move, Owe
+from listener.journal.records import Task
+from listener.journal.states import Owed, State
+from listener.look import Look
+from listener.steps import Steps
+from shared.errors import ChainError, ComputeBusy, ComputeUnavailable, StateConflict
+from shared.logs import fields
+
+AGAIN_S: Final = 5.0
+"""Between two tries for what could not be settled: compute is away, or the end is not finalized."""
+
+log = logging.getLogger("listener.settlement")
+
+PAID_ELSEWHERE: Final = "PaidByAnotherSignature"
+FAILED_ELSEWHERE: Final = "FailedByAnotherSignature"
+
+FinalTime = Callable[[], Awaitable[float]]
+"""Unix seconds by the Clock of the newest finalized bank."""
+
+
+class Settlement:
+    def __init__(self, steps: Steps, compute: ComputeClient, look: Look, final_time: FinalTime) -> None:
+        self._steps = steps
+        self._compute = compute
+        self._look = look
+        self._final_time = final_time
+        self._wake = asyncio.Event()
+
+    def changed(self, _task: int | None = None) -> None:
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            self._wake.clear()
+            owing = await self._steps.journal.owing()
+            for task in owing:
+                await self._settle(task)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN_S if owing else None):
+                    await self._wake.wait()
+
+    async def _settle(self, task: Task) -> None:
+        try:
+            await _PAY_OFF[task.owed](self, task)
+        except StateConflict:
+            self._wake.set()
+        except (ComputeUnavailable, ComputeBusy, ChainError) as error:
+            log.warning("not settled yet", extra=fields(**task.log_fields, owed=task.owed.value, error=str(error)))
+
+    async def _stop(self, task: Task) -> None:
+        if not isinstance(await self._compute.stop(task.key, task.attempt, force=True), Storing):
+            await self._steps.take(task, Decision((Owe(task.id, Owed.STOP, Owed.UNPAID),)))
+
+    async def _acknowledge_unpaid(self, task: Task) -> None:
+        if task.state in (State.CANCELLED, State.MISSED):
+            seen = await self._look.at(task.account, task.verified_slot, "finalized", is_new=False)
+            decision = on_final_account(task, seen.sighting, await self._final_time())
+            if decision is None or await self._steps.take(task, decision):
+                return
+        await self._compute.acknowledge(task.key, task.attempt, paid=False)
+        await self._steps.take(task, Decision((Owe(task.id, Owed.UNPAID, Owed.NOTHING),)))
+
+    async def _acknowledge_paid(self, task: Task) -> None:
+        await self._compute.acknowledge(task.key, task.attempt, paid=True)
+        await self._steps.take(task, Decision((Owe(task.id, Owed.PAID, Owed.NOTHING),)))
+
+
+_PAY_OFF: Final = {
+    Owed.STOP: Settlement._stop,
+    Owed.UNPAID: Settlement._acknowledge_unpaid,
+    Owed.PAID: Settlement._acknowledge_paid,
+}
+
+
+def on_final_account(task: Task, seen: Sighting | None, final_time: float) -> Decision | None:
+    """What the account, read at `finalized`, says of a task that ended without a signature of ours.
+
+    None: its end is not final yet. NOTHING: it ended unpaid. Else it was ended by another signature of this key.
+    """
+    if seen is None or seen.assignment.attempt > task.attempt:
+        return NOTHING
+    if seen.assignment.attempt < task.attempt:
+        return None
+    match seen.state:
+        case ExecutionState.COMPLETED:
+            paid = Move(task.id, task.state, State.PAID, PAID_ELSEWHERE, owed=Owed.PAID)
+            return Decision((paid, Complete(task.pair_hash)))
+        case ExecutionState.FAILED:
+            return Decision((Move(task.id, task.state, State.FAILED, FAILED_ELSEWHERE, owed=Owed.UNPAID),))
+        case _:
+            return NOTHING if final_time > seen.assignment.end else None

@@ -1,7 +1,7 @@
 """Sends a requester's transaction and waits until the chain shows it at `confirmed`."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -31,8 +31,12 @@ STATUS_INTERVAL_S: Final = 0.2
 RESEND_ROUNDS: Final = 10
 """The same bytes are sent again after so many questions for their status."""
 
-ErrorNames = Mapping[int, str]
-"""The program's names for its error codes."""
+ErrorName = Callable[[int], str | None]
+"""The program's name for an error code."""
+
+
+def _nameless(_code: int) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,11 @@ class Landed:
 
 
 async def send(
-    rpc: Rpc, instructions: Sequence[Instruction], signers: Sequence[Keypair], names: ErrorNames | None = None
+    rpc: Rpc, instructions: Sequence[Instruction], signers: Sequence[Keypair], error_name: ErrorName = _nameless
 ) -> Landed:
     """Sign with all of `signers` (the first pays the fee), send, and wait until it is confirmed.
 
-    Raises TransactionTooLarge, TransactionRefused (with the program's name for it out of `names`),
+    Raises TransactionTooLarge, TransactionRefused (with the program's name for it by `error_name`),
     TransactionExpired, and ChainError where the endpoint does not take it.
     """
     latest = await rpc.get_latest_blockhash()
@@ -54,8 +58,8 @@ async def send(
     try:
         signature = await rpc.send_transaction(raw, skip_preflight=False)
     except RpcRefused as error:
-        raise _refusal(error, names or {}) from error
-    return await _confirmed(rpc, raw, signature, latest, names or {})
+        raise _refusal(error, error_name) from error
+    return await _confirmed(rpc, raw, signature, latest, error_name)
 
 
 def signed(instructions: Sequence[Instruction], signers: Sequence[Keypair], blockhash: Hash) -> bytes:
@@ -71,7 +75,7 @@ def signed(instructions: Sequence[Instruction], signers: Sequence[Keypair], bloc
 
 
 async def _confirmed(
-    rpc: Rpc, raw: bytes, signature: Signature, latest: LatestBlockhash, names: ErrorNames
+    rpc: Rpc, raw: bytes, signature: Signature, latest: LatestBlockhash, error_name: ErrorName
 ) -> Landed:
     rounds = 0
     while True:
@@ -80,7 +84,7 @@ async def _confirmed(
             status = (await rpc.get_signature_statuses([signature])).statuses[0]
             if status is not None and status.confirmation_status != "processed":
                 if status.err is not None:
-                    raise _failure(status.err, names)
+                    raise _failure(status.err, error_name)
                 return Landed(signature, status.slot)
             if rounds % RESEND_ROUNDS == 0:
                 await _resend(rpc, raw, signature, latest)
@@ -100,7 +104,7 @@ async def _resend(rpc: Rpc, raw: bytes, signature: Signature, latest: LatestBloc
         await rpc.send_transaction(raw, skip_preflight=True)
 
 
-def _refusal(error: RpcRefused, names: ErrorNames) -> TransactionRefused:
+def _refusal(error: RpcRefused, error_name: ErrorName) -> TransactionRefused:
     """The preflight's error by the program's name; anything else as the endpoint says it."""
     if isinstance(error.data, dict) and "err" in error.data:
         try:
@@ -108,10 +112,10 @@ def _refusal(error: RpcRefused, names: ErrorNames) -> TransactionRefused:
         except RpcInvalid:
             read = None
         if read is not None:
-            return _failure(read, names)
+            return _failure(read, error_name)
     return TransactionRefused(str(error))
 
 
-def _failure(error: answers.TransactionError, names: ErrorNames) -> TransactionRefused:
-    name = names.get(error.code) if error.code is not None else None
+def _failure(error: answers.TransactionError, error_name: ErrorName) -> TransactionRefused:
+    name = error_name(error.code) if error.code is not None else None
     return TransactionRefused(f"the program refused it: {name}" if name else f"it failed: {error}", name)

@@ -106,7 +106,7 @@ async def run(net: LocalNetwork, node: RunningNode, session: Session, prepared: 
 def report(tasks: list[TaskView], earned: int, result: ChainResult, prepared: Prepared) -> bool:
     (vectors,) = result.outputs.values()
     difference = float((vectors - prepared.expected).abs().max())
-    print("\nTasks (seconds after the assignment)")
+    print("\nTasks (seconds after the assignment was sent; assigned: confirmed on the chain)")
     print_tasks(tasks)
     print(f"\nThe node earned {earned:,} lamports: {len(tasks)} rewards less the fees of its transactions")
     print("\nSentence similarities")

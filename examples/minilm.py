@@ -50,3 +50,8 @@ def tokenize(sentences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder())
     tokens = tokenizer(list(sentences), padding=True, return_tensors="pt")
     return tokens["input_ids"], tokens["attention_mask"]
+
+
+def author() -> tuple[torch.nn.Module, tuple[torch.Tensor, ...], object]:
+    """What `splitup-node split examples.minilm:author` takes."""
+    return load(), EXAMPLE_INPUTS, DYNAMIC_SHAPES

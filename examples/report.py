@@ -12,8 +12,8 @@ SHOWN_STAGES = (Stage.QUEUED, Stage.FETCHING, Stage.RUNNING, Stage.STORING, Stag
 
 
 def print_tasks(tasks: Sequence[TaskView]) -> None:
-    """One row per task: when it entered each stage, in seconds after its assignment, and what it earned."""
-    head = ["task", "attempt", *SHOWN_STAGES, "paid", "units", "reward (lamports)", ""]
+    """One row per task: when it entered each stage, in seconds after its assignment was sent, and what it earned."""
+    head = ["task", "attempt", "assigned", *SHOWN_STAGES, "paid", "units", "reward (lamports)", ""]
     print_table([head, *(_row(task) for task in tasks)])
     print("\nSignatures")
     for task in tasks:
@@ -29,8 +29,9 @@ def _row(task: TaskView) -> list[str]:
     return [
         task.name,
         str(task.assigned.attempt),
-        *("-" if at is None else f"+{at - task.assigned_at:.2f}" for at in times),
-        f"+{task.paid_at - task.assigned_at:.2f}",
+        f"+{task.confirmed_at - task.sent_at:.2f}",
+        *("-" if at is None else f"+{at - task.sent_at:.2f}" for at in times),
+        f"+{task.paid_at - task.sent_at:.2f}",
         str(task.assigned.assignment.compute_units),
         f"{task.completed.execution.reward:,}",
         "paid",

@@ -24,10 +24,14 @@ class TaskView:
     """Everything about one task that the table shows. Times are Unix seconds by this machine."""
 
     assigned: Assigned
-    assigned_at: float
+    confirmed_at: float
     stages: list[StageTime] = field(default_factory=list)
     completed: Completed | None = None
     paid_at: float = 0.0
+
+    @property
+    def sent_at(self) -> float:
+        return self.assigned.sent_at
 
     @property
     def name(self) -> str:
@@ -47,7 +51,7 @@ class LiveView:
     def assigned(self, _number: int, task: Assigned) -> None:
         view = TaskView(task, time.time())
         self.tasks.append(view)
-        self._show(view, "assigned", view.assigned_at)
+        self._show(view, "assigned", view.confirmed_at)
         self._watching = self._group.create_task(self._follow(view))
 
     def completed(self, number: int, task: Completed) -> None:
@@ -69,7 +73,7 @@ class LiveView:
     def _show(self, view: TaskView, step: str, at: float) -> None:
         place = f"[{self.tasks.index(view) + 1}/{self._count}] {view.name}"
         if not sys.stdout.isatty():
-            print(f"  {place}  {step:<9} +{at - view.assigned_at:6.2f} s", flush=True)
+            print(f"  {place}  {step:<9} +{at - view.sent_at:5.2f} s", flush=True)
             return
         passed = ["assigned", *(entered.stage for entered in view.stages)]
         shown = " → ".join(dict.fromkeys([*passed, step]))

@@ -2,6 +2,7 @@
 
 import secrets
 import string
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Final
@@ -47,6 +48,8 @@ class Assigned:
     assignment: Assignment
     attempt: Attempt
     landed: Landed
+    sent_at: float
+    """Unix seconds by this machine."""
 
 
 def new_execution_id() -> ExecutionId:
@@ -63,6 +66,7 @@ async def assign(session: Session, assignment: Assignment) -> Assigned:
 
     Raises TransactionTooLarge (with what would help), TransactionRefused, TransactionExpired, ChainError.
     """
+    sent_at = time.time()
     try:
         landed = await session.send("assign_task", _arguments(assignment), {"assigned_node": assignment.node})
     except TransactionTooLarge as error:
@@ -70,7 +74,7 @@ async def assign(session: Session, assignment: Assignment) -> Assigned:
     execution = await session.execution(assignment.pair, landed.slot)
     if execution is None:
         raise ChainError(f"{assignment.pair} was assigned by {landed.signature}, but its account is gone")
-    return Assigned(assignment, execution.attempt, landed)
+    return Assigned(assignment, execution.attempt, landed, sent_at)
 
 
 def _arguments(assignment: Assignment) -> dict[str, object]:

@@ -1,5 +1,6 @@
-"""Writes docs/settings.md from the settings classes: `python docs/settings_table.py`."""
+"""Writes docs/settings.md from the settings classes: `python docs/settings_table.py`; `--check` compares."""
 
+import sys
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
@@ -46,5 +47,12 @@ def page() -> str:
     return "\n".join([INTRODUCTION, *parts])
 
 
+def main() -> None:
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != page():
+        sys.exit(f"{PAGE} is not what the settings classes say: run make settings")
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    main()

@@ -41,7 +41,10 @@ _WITH_A_GAP: Final = ParsedLogs(truncated=True)
 
 
 def parse_logs(logs: Sequence[str], program_id: str) -> ParsedLogs:
-    """Find the program's events. `index` counts its `Program data:` lines, those that are not base64 included."""
+    """Find the program's events. `index` counts its `Program data:` lines, those that are not base64 included.
+
+    Without any line the provider keeps no logs, which is a gap too.
+    """
     stack: list[str] = []
     events: list[tuple[int, bytes]] = []
     written = 0
@@ -57,7 +60,7 @@ def parse_logs(logs: Sequence[str], program_id: str) -> ParsedLogs:
                     events.append((written - 1, raw))
         elif not _follow(stack, line):
             return _WITH_A_GAP
-    return _WITH_A_GAP if stack else ParsedLogs(tuple(events))
+    return _WITH_A_GAP if stack or not logs else ParsedLogs(tuple(events))
 
 
 def _follow(stack: list[str], line: str) -> bool:
@@ -83,16 +86,17 @@ def cpi_events(
 ) -> list[bytes]:
     """Events that the program wrote by `emit_cpi` below one top-level instruction: it calls itself with the tag.
 
-    `called` is what that instruction called, in order; `keys` are the transaction's static and loaded keys.
+    `called` is what that instruction called, in order; `keys` are the transaction's static and loaded keys. Where
+    one cannot stand where it does, nothing of them counts.
     """
     callers: dict[int, Pubkey] = {1: top_level_program}
     events = []
     for instruction in called:
         height = instruction.stack_height
-        if height is None or height < 2 or instruction.program_index >= len(keys):
+        if height is None or height < 2 or height - 1 not in callers or instruction.program_index >= len(keys):
             return []
         callee = keys[instruction.program_index]
-        is_own_call = callee == program_id and callers.get(height - 1) == program_id
+        is_own_call = callee == program_id and callers[height - 1] == program_id
         if is_own_call and instruction.data.startswith(EMIT_CPI_TAG):
             events.append(instruction.data.removeprefix(EMIT_CPI_TAG))
         callers = {known: key for known, key in callers.items() if known < height} | {height: callee}

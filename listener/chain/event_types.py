@@ -27,6 +27,7 @@ TASK_ASSIGNED_FIELDS: Final = {
 }
 EXECUTION_FIELDS: Final = TASK_ASSIGNED_FIELDS | {"requester": _KEY, "reward": _INTEGER, "attempt": _INTEGER}
 """What an execution account must have, besides its state."""
+OPTIONAL_EXECUTION_FIELDS: Final = {"layout": _INTEGER, "refund_at": _INTEGER}
 EVENT_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "TaskAssigned": TASK_ASSIGNED_FIELDS,
     "ExecutionCancelled": {"execution_id": _STRING, "assigned_node": _KEY},
@@ -44,6 +45,7 @@ EVENT_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "error_message": _STRING,
     },
 }
+OPTIONAL_EVENT_FIELDS: Final = {"ExecutionCancelled": {"task_id": _STRING, "refund_at": _INTEGER}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,13 @@ class TaskFailed:
 Event = TaskAssigned | ExecutionCancelled | TaskCompleted | TaskFailed
 
 
-def check_fields(struct: Struct, wanted: Mapping[str, str]) -> None:
-    """Raise IdlInvalid where a field is missing or of another kind."""
+def check_fields(struct: Struct, wanted: Mapping[str, str], optional: Mapping[str, str]) -> None:
+    """Raise IdlInvalid where a field that is wanted is missing, or any of them is of another kind."""
     kinds = {field.name: _kind(field.type) for field in struct.fields}
-    for name, kind in wanted.items():
-        if name not in kinds:
+    for name, kind in {**optional, **wanted}.items():
+        if name in wanted and name not in kinds:
             raise IdlInvalid(f"the IDL's {struct.name} has no field {name}")
-        if kinds[name] != kind:
+        if kinds.get(name, kind) != kind:
             raise IdlInvalid(f"the field {name} of the IDL's {struct.name} should be {kind}, but is {kinds[name]}")
 
 

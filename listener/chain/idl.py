@@ -1,8 +1,4 @@
-"""The program, known by its id and its IDL alone: instructions, events and accounts, encoded and decoded by name.
-
-The only file that imports anchorpy, and only for its coder: what is decoded here came from a stranger, so each
-value is encoded again and must give the same bytes, which leaves no room for trailing or second spellings.
-"""
+"""The program, known by its id and its IDL alone: instructions, events and accounts, encoded and decoded by name."""
 
 import hashlib
 import json
@@ -10,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from anchorpy.coder.types import TypesCoder
-from anchorpy_core.idl import Idl as CoderIdl
-from construct import ConstructError
 from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 
 from listener.chain.event_types import (
     EVENT_FIELDS,
     EXECUTION_FIELDS,
+    OPTIONAL_EVENT_FIELDS,
+    OPTIONAL_EXECUTION_FIELDS,
     Event,
     ExecutionCancelled,
     TaskAssigned,
@@ -27,7 +22,8 @@ from listener.chain.event_types import (
     check_fields,
     typed_event,
 )
-from listener.chain.idl_layout import AccountMetaSpec, Field, Idl, InstructionSpec, fold, read_idl, snake
+from listener.chain.idl_coder import HEAD, Coder, account_kind, args_kind, event_kind
+from listener.chain.idl_layout import AccountMetaSpec, Idl, InstructionSpec, fold, read_idl, snake
 from listener.chain.idl_offsets import fixed_fields, fixed_size
 from shared.errors import AccountInvalid, EventInvalid, IdlInvalid, InvalidId
 
@@ -49,9 +45,6 @@ INSTRUCTIONS: Final = frozenset(
 REQUIRED_EVENTS: Final = ("TaskAssigned", "ExecutionCancelled")
 ADDRESS_RULE: Final = "EXECUTION_ADDRESS"
 
-_NOT_CODABLE: Final = (ConstructError, LookupError, ValueError, TypeError, AttributeError)
-"""What the coder raises on bytes or values that are not of the type."""
-
 
 def load_idl(source: Path | Mapping[str, object], program_id: Pubkey) -> "Program":
     """Read an IDL (spec 0.1.0, or the layout before it). Raises IdlInvalid, which says what is missing.
@@ -66,21 +59,24 @@ def load_idl(source: Path | Mapping[str, object], program_id: Pubkey) -> "Progra
         except (OSError, ValueError, RecursionError) as error:
             raise IdlInvalid(f"cannot read the IDL {source}: {error}") from error
     wanted = frozenset(fold(name) for name in (EXECUTION, *EVENT_FIELDS))
-    idl = read_idl(document, INSTRUCTIONS, wanted)
-    _check(idl)
-    return Program(program_id, idl)
+    try:
+        idl = read_idl(document, INSTRUCTIONS, wanted)
+        _check(idl)
+        return Program(program_id, idl)
+    except RecursionError as error:
+        raise IdlInvalid("the IDL's types are nested too deeply") from error
 
 
 def _check(idl: Idl) -> None:
     if fold(EXECUTION) not in idl.accounts:
         raise IdlInvalid("the IDL describes no account Execution; programs without one are not supported yet")
-    check_fields(idl.accounts[fold(EXECUTION)], EXECUTION_FIELDS)
+    check_fields(idl.accounts[fold(EXECUTION)], EXECUTION_FIELDS, OPTIONAL_EXECUTION_FIELDS)
     for name in REQUIRED_EVENTS:
         if fold(name) not in idl.events:
             raise IdlInvalid(f"the IDL has no event {name}")
     for name, fields in EVENT_FIELDS.items():
         if struct := idl.events.get(fold(name)):
-            check_fields(struct, fields)
+            check_fields(struct, fields, OPTIONAL_EVENT_FIELDS.get(name, {}))
     if "taskcompleted" not in idl.instructions:
         raise IdlInvalid("the IDL has no instruction task_completed")
     if idl.constants.get(ADDRESS_RULE) != "sha256":
@@ -98,7 +94,7 @@ class Program:
         self._idl = idl
         self._execution = idl.accounts[fold(EXECUTION)]
         self._head = fixed_fields(self._execution, idl)
-        self._coder = _coder(idl, self._head)
+        self._coder = Coder(idl, self._head)
         self._state_tags = self._tags_of_states()
         self._event_names = {fold(name): name for name in EVENT_FIELDS}
 
@@ -130,8 +126,8 @@ class Program:
             AccountMeta(_key_of(meta, keys, spec), meta.is_signer, meta.is_writable) for meta in spec.accounts
         ]
         try:
-            encoded = self._coder.encode(_args_type(spec), {field.name: given[field.name] for field in spec.args})
-        except _NOT_CODABLE as error:
+            encoded = self._coder.encode(args_kind(spec), given)
+        except ValueError as error:
             raise IdlInvalid(f"the arguments do not fit the IDL's {spec.name}: {error}") from error
         return Instruction(self.program_id, spec.discriminator + encoded, metas)
 
@@ -140,7 +136,7 @@ class Program:
         for spec in self._idl.instructions.values():
             if raw.startswith(spec.discriminator):
                 try:
-                    return spec.name, self._decoded(_args_type(spec), raw[len(spec.discriminator) :])
+                    return spec.name, self._coder.decode(args_kind(spec), raw[len(spec.discriminator) :])
                 except ValueError:
                     return None
         return None
@@ -150,7 +146,7 @@ class Program:
         for folded, struct in self._idl.events.items():
             if raw.startswith(struct.discriminator):
                 try:
-                    fields = self._decoded(f"event_{struct.name}", raw[len(struct.discriminator) :])
+                    fields = self._coder.decode(event_kind(struct), raw[len(struct.discriminator) :])
                     return typed_event(self._event_names[folded], fields)
                 except (ValueError, InvalidId) as error:
                     raise EventInvalid(f"the event {struct.name} is not well formed: {error}") from error
@@ -158,11 +154,11 @@ class Program:
 
     def decode_account(self, raw: bytes) -> dict[str, object]:
         """The fields of an execution account; enums as their variant's name. Raises AccountInvalid."""
-        return self._decode_execution(f"account_{self._execution.name}", raw)
+        return self._decode_execution(account_kind(self._execution), raw)
 
     def decode_head(self, raw: bytes) -> dict[str, object]:
         """The same of an account's first `head_length` bytes: the fields before the first of variable length."""
-        return self._decode_execution("head", raw[: self.head_length])
+        return self._decode_execution(HEAD, raw[: self.head_length])
 
     @property
     def head_length(self) -> int:
@@ -210,20 +206,9 @@ class Program:
         if not raw.startswith(discriminator):
             raise AccountInvalid("the account does not begin with the discriminator of an execution")
         try:
-            return self._decoded(kind, raw[len(discriminator) :])
+            return self._coder.decode(kind, raw[len(discriminator) :])
         except ValueError as error:
             raise AccountInvalid(f"the account is not laid out as the IDL says: {error}") from error
-
-    def _decoded(self, kind: str, raw: bytes) -> dict[str, object]:
-        """Raises ValueError where `raw` is not exactly one value of the type."""
-        try:
-            fields = vars(self._coder.decode(kind, raw))
-            again = self._coder.encode(kind, fields)
-        except _NOT_CODABLE as error:
-            raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from error
-        if again != raw:
-            raise ValueError(f"{len(raw)} bytes are not one value of {kind}")
-        return {name.rstrip("_"): _plain(value) for name, value in fields.items()}
 
     def _tags_of_states(self) -> dict[str, bytes]:
         kinds = {field.name: field.type for field in self._execution.fields}
@@ -232,14 +217,10 @@ class Program:
                 variants = self._idl.types[fold(name)].variants
             case _:
                 variants = ()
-        tags = {variant: bytes([index]) for index, variant in enumerate(variants)}
+        tags = {variant: bytes([index]) for index, variant in enumerate(variants[:256])}
         if not set(STATES) <= tags.keys():
             raise IdlInvalid(f"the state of the IDL's Execution is not an enum with {', '.join(STATES)}")
         return tags
-
-
-def _args_type(spec: InstructionSpec) -> str:
-    return f"args_{spec.name}"
 
 
 def _key_of(meta: AccountMetaSpec, keys: Mapping[str, Pubkey], spec: InstructionSpec) -> Pubkey:
@@ -247,37 +228,3 @@ def _key_of(meta: AccountMetaSpec, keys: Mapping[str, Pubkey], spec: Instruction
     if key is None:
         raise IdlInvalid(f"the IDL's {spec.name} has an account {meta.name}, which the node does not know")
     return key
-
-
-def _plain(value: object) -> object:
-    """Lists as tuples, a variant of an enum as its name."""
-    if isinstance(value, list):
-        return tuple(_plain(entry) for entry in value)
-    return type(value).__name__ if hasattr(value, "_sumtype_attribs") else value
-
-
-def _coder(idl: Idl, head: tuple[Field, ...]) -> TypesCoder:
-    """A coder for every struct that is read or written, each a type of its own name."""
-    structs = {f"account_{one.name}": one.fields for one in idl.accounts.values()}
-    structs |= {f"event_{one.name}": one.fields for one in idl.events.values()}
-    structs |= {_args_type(one): one.args for one in idl.instructions.values()}
-    structs |= {one.name: one.fields for one in idl.types.values() if not one.variants}
-    structs["head"] = head
-    enums = {one.name: one.variants for one in idl.types.values() if one.variants}
-    types = [
-        {"name": name, "type": {"kind": "struct", "fields": _listed(fields)}} for name, fields in structs.items()
-    ]
-    types += [
-        {"name": name, "type": {"kind": "enum", "variants": [{"name": variant} for variant in variants]}}
-        for name, variants in enums.items()
-    ]
-    document = {"version": "0.0.0", "name": "program", "instructions": [], "types": types}
-    try:
-        return TypesCoder(CoderIdl.from_json(json.dumps(document)))
-    except ValueError as error:
-        raise IdlInvalid(f"the IDL has a type that the coder does not read: {error}") from error
-
-
-def _listed(fields: tuple[Field, ...]) -> list[dict[str, object]]:
-    """As the older layout lists them."""
-    return [{"name": field.name, "type": field.type} for field in fields]

@@ -17,6 +17,12 @@ from shared.errors import IdlInvalid
 SYSTEM_PROGRAM: Final = Pubkey.default()
 _WORD_START: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _RENAMED: Final = {"pubkey": "publicKey"}
+_SIMPLE: Final = frozenset(
+    {"bool", "u8", "i8", "u16", "i16", "u32", "i32", "f32", "u64", "i64", "f64", "u128", "i128"}
+    | {"bytes", "string", "publicKey"}
+)
+"""What the coder reads; on another name it raises an error that cannot be imported."""
+_MAX_ARRAY: Final = 2**32
 _MAX_DEPTH: Final = 32
 
 
@@ -93,8 +99,8 @@ def read_idl(document: object, wanted_instructions: frozenset[str], wanted_struc
     type_entries = {fold(_name(entry)): entry for entry in _objects(root, "types")}
     accounts = _structs(root, "accounts", "account", type_entries, is_wanted)
     events = _structs(root, "events", "event", type_entries, is_wanted)
-    listed = (_instruction(entry) for entry in _objects(root, "instructions"))
-    instructions = {fold(one.name): one for one in listed if fold(one.name) in wanted_instructions}
+    listed = {fold(_name(entry)): entry for entry in _objects(root, "instructions")}
+    instructions = {name: _instruction(listed[name]) for name in listed if name in wanted_instructions}
     used = [struct.fields for struct in (*accounts.values(), *events.values())]
     used += [instruction.args for instruction in instructions.values()]
     types: dict[str, TypeSpec] = {}
@@ -212,18 +218,20 @@ def _field(entry: Mapping[str, object]) -> Field:
     return Field(snake(name), _older_type(entry.get("type"), f"the field {name}"))
 
 
-def _older_type(kind: object, where: str) -> object:
+def _older_type(kind: object, where: str, depth: int = 0) -> object:
+    if depth > _MAX_DEPTH:
+        raise IdlInvalid(f"{where} has a type that is nested too deeply")
     match kind:
-        case str(name):
-            return _RENAMED.get(name, name)
+        case str(name) if (older := _RENAMED.get(name, name)) in _SIMPLE:
+            return older
         case {"defined": {"name": str(name)}} | {"defined": str(name)}:
             return {"defined": name}
         case {"vec": inner}:
-            return {"vec": _older_type(inner, where)}
+            return {"vec": _older_type(inner, where, depth + 1)}
         case {"option": inner}:
-            return {"option": _older_type(inner, where)}
-        case {"array": [inner, int(length)]}:
-            return {"array": [_older_type(inner, where), length]}
+            return {"option": _older_type(inner, where, depth + 1)}
+        case {"array": [inner, int(length)]} if 0 <= length <= _MAX_ARRAY:
+            return {"array": [_older_type(inner, where, depth + 1), length]}
         case _:
             raise IdlInvalid(f"{where} has a type that the node does not read: {kind!a:.80}")
 

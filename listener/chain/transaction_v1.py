@@ -68,12 +68,16 @@ def parse(raw: bytes) -> ParsedTransaction:
     reader = _Reader(raw)
     if len(raw) > MAX_BYTES or reader.number(1) != VERSION_BYTE:
         raise RpcInvalid("not a version 1 transaction")
-    signers, _, _ = reader.take(3)
+    signers, readonly_signers, readonly_others = reader.take(3)
     mask = reader.number(4)
     reader.take(32)
     instructions, addresses = reader.take(2)
-    if not 1 <= signers <= min(MAX_SIGNATURES, addresses) or max(addresses, instructions) > MAX_ADDRESSES:
+    if not 1 <= signers <= min(MAX_SIGNATURES, addresses) or addresses > MAX_ADDRESSES:
         raise RpcInvalid("a version 1 transaction is above its limits")
+    if instructions > MAX_INSTRUCTIONS:
+        raise RpcInvalid(f"a version 1 transaction has {instructions} instructions")
+    if readonly_signers >= signers or readonly_others > addresses - signers:
+        raise RpcInvalid("a version 1 transaction has more read-only addresses than addresses")
     keys = tuple(Pubkey(reader.take(32)) for _ in range(addresses))
     reader.take(4 * mask.bit_count())
     heads = [(reader.number(1), reader.number(1), reader.number(2)) for _ in range(instructions)]
@@ -81,6 +85,8 @@ def parse(raw: bytes) -> ParsedTransaction:
         CompiledInstruction(program, tuple(reader.take(accounts)), reader.take(length))
         for program, accounts, length in heads
     )
+    if any(max(one.program_index, *one.account_indices, 0) >= addresses for one in called):
+        raise RpcInvalid("a version 1 transaction names an address that it does not have")
     signed_bytes = raw[: reader.at]
     signatures = tuple(Signature(reader.take(64)) for _ in range(signers))
     if reader.at != len(raw):

@@ -10,7 +10,7 @@ from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.message import Message, to_bytes_versioned
 from solders.signature import Signature
-from solders.transaction import Transaction, VersionedTransaction
+from solders.transaction import SanitizeError, Transaction, VersionedTransaction
 
 from listener.chain import transaction_v1
 from listener.chain.transaction_v1 import CompiledInstruction, ParsedTransaction
@@ -56,13 +56,21 @@ def sign_transaction(
 
 
 def parse_transaction(raw: bytes) -> ParsedTransaction:
-    """Read a signed transaction of any version. Raises RpcInvalid where it is not one; signatures are not checked."""
+    """Read a signed transaction of any version. Raises RpcInvalid where it is not one; signatures are not checked.
+
+    Programs stand among the static keys; an account's index may be past them, in the addresses of lookup tables.
+    """
     if raw[:1] == bytes([transaction_v1.VERSION_BYTE]):
         return transaction_v1.parse(raw)
+    if len(raw) > MAX_TRANSACTION_BYTES:
+        raise RpcInvalid(f"a transaction of {len(raw)} bytes, more than {MAX_TRANSACTION_BYTES}")
     try:
         transaction = VersionedTransaction.from_bytes(raw)
-    except ValueError as error:
+        transaction.sanitize()
+    except (ValueError, SanitizeError) as error:
         raise RpcInvalid(f"a transaction cannot be read: {error}") from error
+    if bytes(transaction) != raw:
+        raise RpcInvalid("bytes follow a transaction, or it is not written in the shortest way")
     message = transaction.message
     return ParsedTransaction(
         signatures=tuple(transaction.signatures),

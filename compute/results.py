@@ -39,6 +39,23 @@ CREATE TABLE IF NOT EXISTS objects (
 ) STRICT;
 """
 
+_ALL_RESULTS = "SELECT status, content, expires_at FROM results"
+_EXPIRED_RESULTS = "SELECT status FROM results WHERE expires_at <= ?"
+_KEEP_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)"
+_RENUMBER_RESULT = "UPDATE results SET status = ? WHERE (execution_id, task_id) = (?, ?)"
+_DROP_RESULT = "DELETE FROM results WHERE (execution_id, task_id) = (?, ?)"
+_BEGIN_OBJECT = """
+INSERT INTO objects VALUES (?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET run = excluded.run WHERE kept = 0
+"""
+_OBJECTS_OF_PAIR = "SELECT uri FROM objects WHERE (execution_id, task_id) = (?, ?)"
+_OBJECTS_TO_DELETE = "SELECT execution_id, task_id, uri FROM objects WHERE kept = 0"
+_KEEP_OBJECTS_OF_RUN = "UPDATE objects SET kept = 1 WHERE (execution_id, task_id, run) = (?, ?, ?)"
+_DROP_OBJECTS_OF_RUN = "UPDATE objects SET kept = 0 WHERE (execution_id, task_id, run) = (?, ?, ?)"
+_DROP_OBJECTS = "UPDATE objects SET kept = 0 WHERE (execution_id, task_id) = (?, ?)"
+_FORGET_KEPT_OBJECTS = "DELETE FROM objects WHERE (execution_id, task_id, kept) = (?, ?, 1)"
+_FORGET_OBJECT = "DELETE FROM objects WHERE (execution_id, task_id, uri, kept) = (?, ?, ?, 0)"
+_FORGET_OBJECT_OF_RUN = "DELETE FROM objects WHERE (execution_id, task_id, uri, run, kept) = (?, ?, ?, ?, 0)"
+
 T = TypeVar("T")
 
 
@@ -58,7 +75,6 @@ class StoredResult:
 class CreatedObject:
     key: TaskKey
     uri: ObjectUri
-    run: str
 
 
 class Results:
@@ -89,7 +105,7 @@ class Results:
 
     async def all_results(self) -> list[StoredResult]:
         def work() -> list[StoredResult]:
-            rows = self._db.execute("SELECT status, content, expires_at FROM results").fetchall()
+            rows = self._db.execute(_ALL_RESULTS).fetchall()
             return [StoredResult(TaskStatus.model_validate_json(row[0]), row[1], row[2]) for row in rows]
 
         return await self._run(work)
@@ -97,149 +113,84 @@ class Results:
     async def begin_objects(self, key: TaskKey, run: str, uris: Sequence[ObjectUri]) -> frozenset[ObjectUri]:
         """Write down what the run is about to create. Returns those that an earlier run of the pair wrote down.
 
-        What an earlier run left begun becomes this run's.
+        What an earlier run left behind becomes this run's.
         """
 
         def work() -> frozenset[ObjectUri]:
             with self._db:
-                rows = self._db.execute(
-                    "SELECT uri FROM objects WHERE execution_id = ? AND task_id = ?", _columns(key)
-                ).fetchall()
-                self._db.executemany(
-                    "INSERT INTO objects VALUES (?, ?, ?, ?, 0) "
-                    "ON CONFLICT DO UPDATE SET run = excluded.run WHERE kept = 0",
-                    [(*_columns(key), str(uri), run) for uri in uris],
-                )
-            known = {row[0] for row in rows}
+                known = {row[0] for row in self._db.execute(_OBJECTS_OF_PAIR, _columns(key))}
+                self._db.executemany(_BEGIN_OBJECT, [(*_columns(key), str(uri), run) for uri in uris])
             return frozenset(uri for uri in uris if str(uri) in known)
 
         return await self._run(work)
 
     async def not_created(self, key: TaskKey, run: str, uris: Sequence[ObjectUri]) -> None:
         """These were there already, or were never begun: they are not the run's to delete."""
-
-        def work() -> None:
-            with self._db:
-                self._db.executemany(
-                    "DELETE FROM objects "
-                    "WHERE execution_id = ? AND task_id = ? AND uri = ? AND run = ? AND kept = 0",
-                    [(*_columns(key), str(uri), run) for uri in uris],
-                )
-
-        await self._run(work)
+        await self._write(*((_FORGET_OBJECT_OF_RUN, (*_columns(key), str(uri), run)) for uri in uris))
 
     async def finish(self, run: str, result: StoredResult) -> None:
         """The run has ended with this result: what it created is kept until the result is acknowledged."""
-
-        def work() -> None:
-            with self._db:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)",
-                    (*_columns(result.key), result.status.to_wire(), result.content, result.expires_at),
-                )
-                self._db.execute(
-                    "UPDATE objects SET kept = 1 WHERE execution_id = ? AND task_id = ? AND run = ?",
-                    (*_columns(result.key), run),
-                )
-
-        await self._run(work)
+        pair = _columns(result.key)
+        await self._write(
+            (_KEEP_RESULT, (*pair, result.status.to_wire(), result.content, result.expires_at)),
+            (_KEEP_OBJECTS_OF_RUN, (*pair, run)),
+        )
 
     async def take_back(self, key: TaskKey, run: str) -> None:
         """The run has no result after all: its objects are to be deleted, like those of any run without one."""
-
-        def work() -> None:
-            with self._db:
-                columns = _columns(key)
-                self._db.execute("DELETE FROM results WHERE execution_id = ? AND task_id = ?", columns)
-                self._db.execute(
-                    "UPDATE objects SET kept = 0 WHERE execution_id = ? AND task_id = ? AND run = ?",
-                    (*columns, run),
-                )
-
-        await self._run(work)
+        await self._write((_DROP_RESULT, _columns(key)), (_DROP_OBJECTS_OF_RUN, (*_columns(key), run)))
 
     async def renumber(self, key: TaskKey, status: TaskStatus) -> None:
         """The same result under another attempt."""
-
-        def work() -> None:
-            with self._db:
-                self._db.execute(
-                    "UPDATE results SET status = ? WHERE execution_id = ? AND task_id = ?",
-                    (status.to_wire(), *_columns(key)),
-                )
-
-        await self._run(work)
+        await self._write((_RENUMBER_RESULT, (status.to_wire(), *_columns(key))))
 
     async def drop_result(self, key: TaskKey) -> None:
         """The result goes; the list of objects stays, for the attempts to come."""
-
-        def work() -> None:
-            with self._db:
-                self._db.execute("DELETE FROM results WHERE execution_id = ? AND task_id = ?", _columns(key))
-
-        await self._run(work)
+        await self._write((_DROP_RESULT, _columns(key)))
 
     async def acknowledge(self, key: TaskKey, *, paid: bool) -> None:
         """The result goes. Paid: the objects stay and are forgotten. Unpaid: all the pair's are to be deleted."""
-        change = (
-            "DELETE FROM objects WHERE execution_id = ? AND task_id = ?"
-            if paid
-            else "UPDATE objects SET kept = 0 WHERE execution_id = ? AND task_id = ?"
-        )
-
-        def work() -> None:
-            with self._db:
-                self._db.execute("DELETE FROM results WHERE execution_id = ? AND task_id = ?", _columns(key))
-                self._db.execute(change, _columns(key))
-
-        await self._run(work)
+        objects = _FORGET_KEPT_OBJECTS if paid else _DROP_OBJECTS
+        await self._write((_DROP_RESULT, _columns(key)), (objects, _columns(key)))
 
     async def to_delete(self, key: TaskKey | None = None) -> list[CreatedObject]:
-        """Objects that are begun and not kept, of one pair or of all."""
+        """Objects that are not kept, of one pair or of all."""
 
         def work() -> list[CreatedObject]:
-            rows = self._db.execute(
-                "SELECT execution_id, task_id, uri, run FROM objects WHERE kept = 0"
-            ).fetchall()
-            found = [CreatedObject(_key(row), parse_object_uri(row[2]), row[3]) for row in rows]
-            return [created for created in found if key is None or created.key == key]
+            rows = self._db.execute(_OBJECTS_TO_DELETE).fetchall()
+            found = [CreatedObject(_key(row), parse_object_uri(row[2])) for row in rows]
+            return [created for created in found if key in (None, created.key)]
 
         return await self._run(work)
 
     async def deleted(self, created: CreatedObject) -> None:
-        def work() -> None:
-            with self._db:
-                self._db.execute(
-                    "DELETE FROM objects WHERE execution_id = ? AND task_id = ? AND uri = ? AND kept = 0",
-                    (*_columns(created.key), str(created.uri)),
-                )
-
-        await self._run(work)
+        await self._write((_FORGET_OBJECT, (*_columns(created.key), str(created.uri))))
 
     async def expire(self, now: float) -> list[tuple[TaskKey, Attempt]]:
         """Drop the results whose day is over, with the list of their objects; the objects stay."""
 
         def work() -> list[tuple[TaskKey, Attempt]]:
             with self._db:
-                rows = self._db.execute("SELECT status FROM results WHERE expires_at <= ?", (now,)).fetchall()
+                rows = self._db.execute(_EXPIRED_RESULTS, (now,)).fetchall()
                 statuses = [TaskStatus.model_validate_json(row[0]) for row in rows]
                 keys = [TaskKey(status.execution_id, status.task_id) for status in statuses]
-                for key in keys:
-                    for table in ("results", "objects"):
-                        self._db.execute(
-                            f"DELETE FROM {table} WHERE execution_id = ? AND task_id = ?",  # noqa: S608 # ours
-                            _columns(key),
-                        )
+                for forget in (_DROP_RESULT, _FORGET_KEPT_OBJECTS):
+                    self._db.executemany(forget, map(_columns, keys))
             return [(key, status.attempt) for key, status in zip(keys, statuses, strict=True)]
 
         return await self._run(work)
 
     async def check(self) -> None:
         """Write something. Raises StateUnavailable where nothing can be written."""
+        await self._write((f"PRAGMA user_version = {VERSION}", ()))
+
+    async def _write(self, *changes: tuple[str, Sequence[str | float]]) -> None:
+        """All of them or none."""
 
         def work() -> None:
             with self._db:
-                self._db.execute(f"PRAGMA user_version = {VERSION}")
+                for statement, values in changes:
+                    self._db.execute(statement, values)
 
         await self._run(work)
 

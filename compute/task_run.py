@@ -48,7 +48,6 @@ class TaskRunner:
     async def _result(
         self, entry: Entry, request: TaskRequest, deadline: Deadline
     ) -> tuple[TaskResult, str | None]:
-        begun = self.clock.monotonic()
         uris: tuple[str, ...] = ()
         error: TaskError | None = None
         try:
@@ -60,15 +59,15 @@ class TaskRunner:
         except Exception as exc:
             log.exception("a task met a fault of this program", extra=fields(**_names(entry)))
             error = ComputationFailed(f"the node itself failed ({type(exc).__name__}); its log says more")
+        now = self.clock.monotonic()
         if error is not None and entry.stage is Stage.STORING:
             await delete_leftovers(self.results, self.storage, entry.key)
-        fetching = next((time.at for time in entry.stages if time.stage is Stage.FETCHING), None)
         result = TaskResult(
             task_id=request.task_id,
             execution_id=request.execution_id,
             success=error is None,
             output_uris=list(uris),
-            execution_time=0 if fetching is None else round((self.clock.monotonic() - begun) * 1000),
+            execution_time=0 if entry.begun_s is None else round((now - entry.begun_s) * 1000),
             error_message=None if error is None else str(error),
         )
         return result, None if error is None else error.reason
@@ -79,6 +78,7 @@ class TaskRunner:
 
         async with deadline.enforce() as limit, self.places:
             self._enter(entry, Stage.FETCHING)
+            entry.begun_s = self.clock.monotonic()
             async with self.pipeline.fetched(request, counted) as fetched:
                 outputs = await self.pipeline.run(fetched, lambda: self._enter(entry, Stage.RUNNING))
                 deadline.check_margin()

@@ -36,6 +36,8 @@ class Entry:
     """Names this run among the pair's runs, in the list of created objects."""
     stage: Stage
     stages: list[StageTime]
+    begun_s: float | None = None
+    """When the first byte was asked for, on the monotonic clock."""
     compute_units: int | None = None
     reason: str | None = None
     result: TaskResult | None = None

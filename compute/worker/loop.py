@@ -83,8 +83,8 @@ class WorkerLoop:
             answer["stopped"] = True
         except TaskError as exc:
             answer["error"] = (exc.reason, str(exc)[:MAX_ERROR_CHARACTERS])
-        except MemoryError:
-            answer["error"] = (OutOfMemory.__name__, "the host has no memory for this task")
+        except (torch.OutOfMemoryError, MemoryError):  # outside of any operator, which names itself
+            answer["error"] = (OutOfMemory.__name__, f"no memory for the tensors of this task on {self._device}")
         except Exception as exc:  # noqa: BLE001 # the outermost loop of this thread: whatever it is, it is answered
             answer["error"] = (ComputationFailed.__name__, f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS])
         # The other side is gone, and so will this process be in a moment.

@@ -73,11 +73,7 @@ class WorkerPool:
         with _buffers("job", len(data), MAX_ANSWER_BYTES) as buffers:
             buffers[0].view[:] = data
             async with self._plans:
-                try:
-                    async with asyncio.timeout(self._plan_limit_s):
-                        await self._twice(Operation.PLAN, buffers)
-                except TimeoutError as exc:
-                    raise TooLarge(f"planning this package took longer than {self._plan_limit_s:g} s") from exc
+                await self._twice(Operation.PLAN, buffers)
             return decode_plan(bytes(buffers[1].view))
 
     async def run(
@@ -95,7 +91,7 @@ class WorkerPool:
                 await self._twice(Operation.RUN, [job_buffer, outputs, *inputs])
 
     async def probe(self) -> None:
-        """A small computation on the device. Raises WorkerGone or TaskError."""
+        """A small computation on the device. Raises WorkerGone, NotTaken or TaskError."""
         worker = self._worker
         if worker is None:
             raise WorkerGone(self.state, culprit=False)
@@ -132,10 +128,14 @@ class WorkerPool:
     async def _once(self, operation: Operation, buffers: Sequence[SharedBuffer]) -> None:
         while True:
             worker = await self._living()
+            limit_s = self._plan_limit_s if operation is Operation.PLAN else None
             try:
-                return _check(await worker.request(operation, buffers))
+                async with asyncio.timeout(limit_s):
+                    return _check(await worker.request(operation, buffers))
             except NotTaken:  # it ended a moment ago; nothing was begun
                 continue
+            except TimeoutError as exc:
+                raise TooLarge(f"planning this package took longer than {limit_s:g} s") from exc
 
     async def _living(self) -> WorkerProcess:
         while self._worker is None or not self._worker.alive:

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import logging
+import os
 import signal
 import socket
 from asyncio.subprocess import Process
@@ -11,6 +13,9 @@ from typing import Any
 from compute.shared_memory import SharedBuffer
 from compute.worker.wire import Operation, receive_packet, send_packet
 from shared.errors import SplitUpError
+from shared.logs import fields
+
+log = logging.getLogger(__name__)
 
 STOP_S = 0.5
 """How long a request that was told to stop may take before the worker is killed."""
@@ -127,15 +132,21 @@ class WorkerProcess:
     def _read(self) -> None:
         try:
             packet = receive_packet(self._sock)
+            if packet is None:
+                self._close(all_taken=True)
+            else:
+                self._take(*packet)
         except BlockingIOError:
             return
         except ConnectionResetError:  # it ended without having read all that it was sent
             self._close(all_taken=False)
-            return
-        if packet is None:
-            self._close(all_taken=True)
-            return
-        answer, _ = packet
+        except (ValueError, TypeError, KeyError, asyncio.InvalidStateError):
+            log.error("the worker says what no worker of ours says; it is killed", extra=fields(pid=self.pid))
+            self._kill()
+
+    def _take(self, answer: Answer, fds: list[int]) -> None:
+        for fd in fds:  # a worker has none to give
+            os.close(fd)
         if "number" not in answer:
             self._greeting.set_result(answer)
             return

@@ -50,10 +50,10 @@ def judge(known: Entry | None, request: TaskRequest) -> Verdict:
     same = known.content == content_of(request)
     if request.attempt == known.attempt:
         if not same:
-            raise _conflict("content-differs", "this attempt is known with other content", known)
+            raise conflict("content-differs", "this attempt is known with other content", known)
         return Verdict.KNOWN
     if request.attempt < known.attempt:
-        raise _conflict("attempt-superseded", f"attempt {known.attempt} of this pair is known", known)
+        raise conflict("attempt-superseded", f"attempt {known.attempt} of this pair is known", known)
     return Verdict.RENUMBER if same and known.stage is not Stage.FAILED else Verdict.REPLACE
 
 
@@ -96,5 +96,5 @@ class Admission:
         return Refused(429, kind, detail, retryAfter=ceil(self._settings.retry_after_s))
 
 
-def _conflict(kind: str, detail: str, known: Entry) -> Refused:
-    return Refused(409, kind, detail, attempt=known.attempt, stage=known.stage)
+def conflict(kind: str, detail: str, known: Entry, **members: object) -> Refused:
+    return Refused(409, kind, detail, attempt=known.attempt, stage=known.stage, **members)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import ConfigDict
+from starlette.exceptions import HTTPException
 
 from compute.admission import Refused
 from compute.readiness import ReadinessProbes
@@ -24,10 +26,17 @@ Wait = Annotated[float, Query(ge=0)]
 AttemptQuery = Annotated[Attempt | None, Query(ge=0)]
 
 
+class _Body(TaskRequest):
+    """Of a request that came over the wire, where names are camelCase only."""
+
+    model_config = ConfigDict(validate_by_name=False)
+
+
 def create_app(service: Service, readiness: ReadinessProbes, token: str) -> FastAPI:
     app = FastAPI(title="SplitUp Node: compute", openapi_url=None)
     app.middleware("http")(require_token(token))
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _unknown_call)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(StateUnavailable, _state_unavailable)
     _add_task_routes(app, service)
@@ -47,7 +56,7 @@ def create_app(service: Service, readiness: ReadinessProbes, token: str) -> Fast
 
 def _add_task_routes(app: FastAPI, service: Service) -> None:
     @app.post("/api/task")
-    async def submit(body: TaskRequest, prefer: Annotated[str, Header()] = "") -> Response:
+    async def submit(body: _Body, prefer: Annotated[str, Header()] = "") -> Response:
         try:
             entry, is_new = await service.submit(body)
         except Refused as exc:
@@ -88,9 +97,10 @@ def _add_stop_routes(app: FastAPI, service: Service) -> None:
         acknowledge: Annotated[str | None, Query(pattern="^(paid|unpaid)$")] = None,
     ) -> Response:
         key = TaskKey(execution_id, task_id)
-        if acknowledge is not None and await service.acknowledge(key, attempt, paid=acknowledge == "paid"):
-            return Response(status_code=204)
-        entry = await service.cancel(key, attempt, force=force)
+        if acknowledge is None:
+            entry = await service.cancel(key, attempt, force=force)
+        else:
+            entry = await service.acknowledge(key, attempt, paid=acknowledge == "paid", force=force)
         return Response(status_code=204) if entry is None else _json(_cancelled(entry))
 
     @app.delete("/api/task/{execution_id}")
@@ -115,6 +125,11 @@ def _json(message: Message, status: int = 200) -> Response:
 
 def _json_list(messages: Sequence[Message]) -> Response:
     return Response(f"[{','.join(message.to_wire() for message in messages)}]", media_type="application/json")
+
+
+async def _unknown_call(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    return problem(exc.status_code, "unknown-call", exc.detail)
 
 
 async def _refused(_: Request, exc: Exception) -> Response:

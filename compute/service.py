@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 from weakref import WeakValueDictionary
 
-from compute.admission import Admission, Refused, Verdict, content_of, judge
+from compute.admission import Admission, Refused, Verdict, conflict, content_of, judge
 from compute.deadline import Deadline
 from compute.leftovers import delete_leftovers
 from compute.pipeline import Pipeline
@@ -178,34 +178,40 @@ class Service:
                     await self._cancel(entry, force=force)
 
     async def _cancel(self, entry: Entry, *, force: bool) -> None:
+        if await self._stop_unfinished(entry, force=force):
+            return
+        result = entry.status().model_dump(mode="json", by_alias=True, exclude_none=True)["result"]
+        detail = f"it is {entry.stage}; acknowledge its result to drop it"
+        raise conflict("finished", detail, entry, result=result)
+
+    async def _stop_unfinished(self, entry: Entry, *, force: bool) -> bool:
+        """Whether it was stopped; False: it has ended. Raises Refused while it is being stored (unless forced)."""
         if entry.unfinished and (force or entry.stage is not Stage.STORING):
             await _stopped(entry)
         if self._table.get(entry.key) is not entry:
-            return
+            return True
         if entry.unfinished:
-            raise Refused(409, "storing", "its outputs are being stored", attempt=entry.attempt, stage=entry.stage)
-        raise Refused(
-            409,
-            "finished",
-            f"it is {entry.stage}; acknowledge its result to drop it",
-            attempt=entry.attempt,
-            stage=entry.stage,
-            result=entry.status().model_dump(mode="json", by_alias=True, exclude_none=True)["result"],
-        )
+            raise conflict("storing", "its outputs are being stored", entry)
+        return False
 
-    async def acknowledge(self, key: TaskKey, attempt: Attempt | None, *, paid: bool) -> bool:
-        """Drop a finished result; unpaid, also the objects. False: the pair has not ended."""
+    async def acknowledge(
+        self, key: TaskKey, attempt: Attempt | None, *, paid: bool, force: bool = False
+    ) -> Entry | None:
+        """Drop a result and, unpaid, the objects that the pair's runs created.
+
+        What is unfinished is stopped first, as by `cancel`, and returned.
+        """
         async with self._lock(key):
             entry = self._known(key, attempt)
-            if entry is None:
-                return True
-            if entry.unfinished:
-                return False
+            if entry is not self._table.get(key):  # another attempt is known, and the objects are its own now
+                return None
+            stopped = entry is not None and await self._stop_unfinished(entry, force=force)
             await self._results.acknowledge(key, paid=paid)
-            self._table.remove(entry)
+            if entry is not None:
+                self._table.remove(entry)
             if not paid:
                 await delete_leftovers(self._results, self._storage, key)
-            return True
+            return entry if stopped else None
 
     def _known(self, key: TaskKey, attempt: Attempt | None) -> Entry | None:
         entry = self._table.get(key)

@@ -36,6 +36,8 @@ ModelIdField = Annotated[ModelId, AfterValidator(parse_model_id)]
 RequesterField = Annotated[Requester, AfterValidator(parse_requester)]
 UriText = Annotated[str, AfterValidator(_checked_uri)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT, strict=True)]
+AttemptField = Annotated[Attempt, Field(ge=0, lt=2**64, strict=True)]
+UnixSecondsField = Annotated[UnixSeconds, Field(ge=-(2**63), lt=2**63, strict=True)]
 
 
 class Message(BaseModel):
@@ -79,11 +81,11 @@ class TaskRequest(Message):
     execution_id: ExecutionIdField
     input_uris: Annotated[list[UriText], Field(min_length=1, max_length=MAX_URIS)]
     output_count: Annotated[int, Field(ge=1, le=MAX_OUTPUTS, strict=True)]
-    deadline: UnixSeconds | None = None
+    deadline: UnixSecondsField | None = None
     requester: RequesterField = OPERATOR
     compute_units: Count | None = None
-    attempt: Attempt = Attempt(0)
-    chain_time: UnixSeconds | None = None
+    attempt: AttemptField = Attempt(0)
+    chain_time: UnixSecondsField | None = None
     landing_margin: Annotated[float, Field(ge=0, le=86_400)] = 0.0
     """Seconds before the deadline at which compute stops a run and begins no PUT."""
 
@@ -125,7 +127,7 @@ class TaskSummary(Message):
 
     execution_id: ExecutionIdField
     task_id: TaskIdField
-    attempt: Attempt
+    attempt: AttemptField
     requester: RequesterField
     stage: Stage
 

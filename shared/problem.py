@@ -19,7 +19,7 @@ PROBLEM_TYPES: Final[dict[str, str]] = {
     "finished": "The task is done or failed; the result is in `result`.",
     "unknown-task": "No such task is known here.",
     "state-unavailable": "The state folder cannot be written; nothing is taken or dropped until it can.",
-    "worker-unavailable": "The worker is not ready.",
+    "unknown-call": "There is no such call, or not by this method.",
 }
 
 

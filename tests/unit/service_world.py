@@ -71,6 +71,11 @@ class HandPool:
         self.runs = Held()
         self.plan_of = Plan((SPEC,), 7, 0)
         self.run_count = 0
+        self.pid: int | None = 1
+        self.state = "a test's hand"
+
+    async def probe(self):
+        pass
 
     async def plan(self, _job):
         return self.plan_of

@@ -136,7 +136,7 @@ async def test_acknowledged_as_paid_the_outputs_stay_and_the_result_goes(tmp_pat
         request = w.request()
         await w.service.submit(request)
         await w.end(request.key)
-        assert await w.service.acknowledge(request.key, request.attempt, paid=True)
+        assert await w.service.acknowledge(request.key, request.attempt, paid=True) is None
         assert w.service.find(request.key) is None
         assert len(w.output_files()) == 1
         assert await w.results.all_results() == []
@@ -147,7 +147,7 @@ async def test_acknowledged_as_unpaid_the_outputs_go_too(tmp_path):
         request = w.request()
         await w.service.submit(request)
         await w.end(request.key)
-        assert await w.service.acknowledge(request.key, request.attempt, paid=False)
+        assert await w.service.acknowledge(request.key, request.attempt, paid=False) is None
         assert w.output_files() == []
         assert await w.results.to_delete() == []
 

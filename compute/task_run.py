@@ -77,6 +77,7 @@ class TaskRunner:
             entry.compute_units = compute_units
 
         async with deadline.enforce() as limit, self.places:
+            deadline.check_margin()
             self._enter(entry, Stage.FETCHING)
             entry.begun_s = self.clock.monotonic()
             async with self.pipeline.fetched(request, counted) as fetched:

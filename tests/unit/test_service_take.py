@@ -110,17 +110,24 @@ async def test_a_failed_task_under_a_higher_attempt_is_done_anew(tmp_path):
         assert (await w.end(request.key)).stage is Stage.DONE
 
 
-async def test_a_post_from_the_chain_replaces_what_a_local_caller_tried(tmp_path):
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_post_from_the_chain_replaces_what_a_local_caller_tried(tmp_path, ended):
     async with world(tmp_path) as w:
         public = w.folder / "tensors" / "public" / "x.safetensors"
         public.write_bytes((w.folder / "tensors" / w.request().requester / "x.safetensors").read_bytes())
         tried = w.request(requester=OPERATOR, attempt=0, input_uris=[f"file://{public}"])
-        await w.service.submit(tried)
-        await w.end(tried.key)
-        assigned = w.request(execution_id=tried.execution_id, task_id=tried.task_id)
+        if not ended:
+            w.pool.runs.close()
+        entry, _ = await w.service.submit(tried)
+        await w.reach(tried.key, Stage.DONE if ended else Stage.RUNNING)
+        assigned = w.request(execution_id=tried.execution_id, task_id=tried.task_id, attempt=0)
         _, is_new = await w.service.submit(assigned)
         assert is_new
+        assert entry.work.done()
+        w.pool.runs.open.set()
         assert (await w.end(tried.key)).requester == assigned.requester
+        error = await refused(w, tried)
+        assert error.kind == "content-differs", "not the other way round"
 
 
 async def test_what_this_requester_may_not_read_is_refused_by_the_body(tmp_path):

@@ -116,6 +116,14 @@ def test_more_tensors_than_allowed_are_refused():
         parse_header(framed(header), len(framed(header)), HeaderLimits(max_tensors=10))
 
 
+def test_a_header_of_200000_tensors_is_refused_by_its_length_and_by_their_number():
+    header = of(**{str(n): entry(shape=(0,), offsets=(0, 0)) for n in range(200_000)})
+    with pytest.raises(TooLarge, match=r"the header has \d{8} bytes; at most 1048576"):
+        parsed(header)
+    with pytest.raises(TooLarge, match="200000 tensors; at most 4096"):
+        parse_header(framed(header), len(framed(header)), HeaderLimits(max_header_bytes=100 << 20))
+
+
 @pytest.mark.parametrize("size", [0, 7])
 def test_an_object_shorter_than_the_length_field_is_refused(size):
     with pytest.raises(InputInvalid, match="too few"):

@@ -153,6 +153,10 @@ def compute_process(folder: Path, **settings: object) -> Iterator[ComputeProcess
             compute.kill()
 
 
+def living(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def until(true, what: str, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not true():

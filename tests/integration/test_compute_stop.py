@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.compute_process import compute_process, until
+from tests.integration.compute_process import compute_process, living, until
 from tests.integration.compute_tasks import add_task, big_task, deaf_task, slow_task
 
 
@@ -16,10 +16,6 @@ from tests.integration.compute_tasks import add_task, big_task, deaf_task, slow_
 def compute(tmp_path_factory):
     with compute_process(tmp_path_factory.mktemp("compute"), max_running=1, max_in_work=2) as running:
         yield running
-
-
-def living(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
 def stopped(compute, task, **parameters) -> None:
@@ -212,67 +208,3 @@ def test_after_a_kill_of_the_process_results_are_kept_and_leftovers_deleted(tmp_
         assert compute.post(done).status_code == 200
         assert compute.post(storing).status_code == 202
         assert compute.ended(storing)["stage"] == "done"
-
-
-def test_sigterm_takes_nothing_new_finishes_what_runs_and_exits_0(tmp_path):
-    with compute_process(tmp_path, grace_s=30) as compute:
-        task = slow_task(compute, count=300)
-        compute.post(task)
-        compute.reach(task, "running")
-        assert compute.process is not None
-        compute.process.send_signal(signal.SIGTERM)
-        until(lambda: compute.post(add_task(compute)).status_code == 429, "new work is refused")
-        answer = compute.post(add_task(compute))
-        assert answer.json()["type"] == "stopping"
-        assert answer.headers["retry-after"]
-        assert compute.ended(task)["stage"] == "done"
-        assert compute.process.wait(20) == 0
-        compute.start()
-        assert compute.status(task).json()["stage"] == "done"
-
-
-def test_sigterm_stops_what_takes_longer_than_the_grace_time_without_output(tmp_path):
-    with compute_process(tmp_path, grace_s=0.5) as compute:
-        task = slow_task(compute)
-        compute.post(task)
-        compute.reach(task, "running")
-        workers = compute.worker_pids()
-        assert compute.stop() == 0
-        assert compute.output_files() == []
-        assert not living(workers)
-        compute.start()
-        assert compute.status(task).status_code == 404
-
-
-def test_a_second_signal_ends_the_process_at_once(tmp_path):
-    with compute_process(tmp_path, grace_s=30) as compute:
-        task = slow_task(compute)
-        compute.post(task)
-        compute.reach(task, "running")
-        workers = compute.worker_pids()
-        assert compute.process is not None
-        compute.process.send_signal(signal.SIGTERM)
-        until(lambda: compute.post(add_task(compute)).status_code == 429, "it is stopping")
-        compute.process.send_signal(signal.SIGINT)
-        assert compute.process.wait(2) != 0
-        until(lambda: not living(workers), "the worker is gone too")
-
-
-def test_a_wrong_setting_is_named_and_nothing_starts(tmp_path):
-    with compute_process(tmp_path) as compute:
-        assert compute.stop() == 0
-        (tmp_path / "token").chmod(0o644)
-        with pytest.raises(AssertionError, match="chmod 600"):
-            compute.start()
-        (tmp_path / "token").chmod(0o600)
-        with pytest.raises(AssertionError, match="output_prefix"):
-            compute.start(output_prefix="http://somewhere")
-
-
-def test_a_device_that_is_not_there_is_told_by_ready(tmp_path):
-    with compute_process(tmp_path) as compute:
-        assert compute.stop() == 0
-        compute.start(device="cuda:63")
-        until(lambda: "cuda:63" in compute.http.get("/ready").text, "the check names the device")
-        assert compute.http.get("/ready").status_code == 503
-        assert compute.stop() == 0

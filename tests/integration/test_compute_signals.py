@@ -1,0 +1,178 @@
+"""How the process starts, and how it ends when it is told to."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.integration.compute_process import ComputeProcess, compute_process, living, until
+from tests.integration.compute_tasks import add_task, big_task, slow_task
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+
+
+def running(compute: ComputeProcess, **arguments: object) -> dict[str, object]:
+    task = slow_task(compute, **arguments)
+    compute.post(task)
+    compute.reach(task, "running")
+    return task
+
+
+def is_stopping(compute: ComputeProcess) -> None:
+    until(lambda: compute.post(add_task(compute)).status_code == 429, "new work is refused")
+
+
+# ---- starting ----
+
+
+def test_the_api_answers_within_a_second_of_its_start(tmp_path):
+    # The quickest of five: what is measured is the process, not how busy the machine is.
+    times = []
+    with compute_process(tmp_path) as compute:
+        for _ in range(5):
+            compute.kill()
+            begun = time.monotonic()
+            compute.start()
+            times.append(time.monotonic() - begun)
+            assert compute.http.get("/ready").status_code == 503, "and does not wait for the worker"
+    assert min(times) < 1, times
+
+
+def test_a_wrong_setting_is_named_and_nothing_starts(tmp_path):
+    with compute_process(tmp_path) as compute:
+        assert compute.stop() == 0
+        (tmp_path / "token").chmod(0o644)
+        with pytest.raises(AssertionError, match="chmod 600"):
+            compute.start()
+        (tmp_path / "token").chmod(0o600)
+        with pytest.raises(AssertionError, match="output_prefix"):
+            compute.start(output_prefix="http://somewhere")
+        with pytest.raises(AssertionError, match=r"SPLITUP_OUTPUT_PREFIX .* bytes too long"):
+            compute.start(output_prefix=f"s3://bucket/{'p' * 200}")
+        with pytest.raises(AssertionError, match="device"):
+            compute.start(device="tpu")
+
+
+def test_a_port_or_a_state_folder_that_is_taken_is_told_with_what_to_set(tmp_path):
+    with compute_process(tmp_path) as compute:
+        second = ComputeProcess(tmp_path)
+        with pytest.raises(AssertionError, match=r"another compute process uses .* SPLITUP_STATE_DIR"):
+            second.start()
+        with pytest.raises(AssertionError, match="set SPLITUP_HOST or SPLITUP_COMPUTE_PORT"):
+            second.start(compute_port=compute.port, state_dir=tmp_path / "other")
+        second.http.close()
+        assert compute.http.get("/ready").status_code == 200
+
+
+def test_a_device_that_is_not_there_is_told_by_ready(tmp_path):
+    with compute_process(tmp_path) as compute:
+        assert compute.stop() == 0
+        compute.start(device="cuda:63")
+        until(lambda: "cuda:63" in compute.http.get("/ready").text, "the check names the device")
+        assert compute.http.get("/ready").status_code == 503
+        assert compute.stop() == 0
+
+
+# ---- ending ----
+
+
+@SIGNALS
+def test_a_signal_takes_nothing_new_finishes_what_runs_and_exits_0(tmp_path, number):
+    with compute_process(tmp_path, grace_s=60, max_in_work=1) as compute:
+        task, queued = running(compute, count=600), add_task(compute)
+        compute.post(queued)
+        assert compute.process is not None
+        compute.process.send_signal(number)
+        is_stopping(compute)
+        answer = compute.post(add_task(compute))
+        assert answer.json()["type"] == "stopping"
+        assert answer.headers["retry-after"]
+        assert compute.status(queued).status_code == 404, "what had not begun is for the next start"
+        assert compute.http.get("/ready").status_code == 503
+        assert compute.ended(task)["stage"] == "done"
+        assert compute.process.wait(20) == 0
+        compute.start()
+        assert compute.status(task).json()["stage"] == "done"
+        assert compute.post(queued).status_code == 202
+
+
+def test_sigterm_stops_what_takes_longer_than_the_grace_time_without_output(tmp_path):
+    with compute_process(tmp_path, grace_s=0.5) as compute:
+        done = add_task(compute)
+        compute.post(done)
+        before = compute.ended(done)
+        kept = compute.output_files()
+        task = running(compute)
+        workers = compute.worker_pids()
+        begun = time.monotonic()
+        assert compute.stop() == 0
+        assert time.monotonic() - begun < 5
+        assert compute.output_files() == kept
+        assert not living(workers)
+        compute.start()
+        assert compute.status(done).json() == before
+        assert compute.status(task).status_code == 404
+        assert compute.post(task).status_code == 202
+
+
+def test_sigterm_lets_what_is_being_stored_be_stored(tmp_path):
+    with compute_process(tmp_path, grace_s=60) as compute:
+        task = big_task(compute)
+        compute.post(task)
+        compute.reach(task, "storing")
+        assert compute.stop() == 0
+        assert len(compute.output_files()) == 1
+        compute.start()
+        assert compute.status(task).json()["stage"] == "done"
+
+
+def test_sigterm_before_the_worker_is_ready_ends_both(tmp_path):
+    with compute_process(tmp_path) as compute:
+        assert compute.stop() == 0
+        compute.start()
+        until(lambda: compute.worker_pids(), "a worker was started")
+        workers = compute.worker_pids()
+        begun = time.monotonic()
+        assert compute.stop() == 0
+        assert time.monotonic() - begun < 5
+        assert not living(workers)
+
+
+def test_a_waiting_call_does_not_hold_up_the_end(tmp_path):
+    with compute_process(tmp_path, grace_s=0) as compute:
+        task = running(compute)
+        with ThreadPoolExecutor(1) as thread:
+            poll = thread.submit(compute.status, task, wait=60)
+            time.sleep(0.3)
+            begun = time.monotonic()
+            assert compute.stop() == 0
+            assert time.monotonic() - begun < 5
+            assert poll.result().status_code == 404
+
+
+def test_the_worker_does_not_hear_what_a_terminal_sends_to_the_process(tmp_path):
+    with compute_process(tmp_path) as compute:
+        (worker,) = compute.worker_pids()
+        assert os.getsid(worker) == worker
+
+
+def test_a_second_signal_ends_the_process_at_once_and_nothing_is_lost(tmp_path):
+    with compute_process(tmp_path, grace_s=30) as compute:
+        done = add_task(compute)
+        compute.post(done)
+        before = compute.ended(done)
+        kept = compute.output_files()
+        task = running(compute)
+        workers = compute.worker_pids()
+        assert compute.process is not None
+        compute.process.send_signal(signal.SIGTERM)
+        is_stopping(compute)
+        compute.process.send_signal(signal.SIGINT)
+        assert compute.process.wait(2) > 0
+        until(lambda: not living(workers), "the worker is gone too")
+        compute.start()
+        assert compute.status(done).json() == before
+        assert compute.output_files() == kept
+        assert compute.post(task).status_code == 202

@@ -4,13 +4,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
 
 from compute.specs import DType, TensorSpec
 from tests.integration.compute_process import REQUESTER, TOKEN, compute_process
-from tests.integration.compute_tasks import ADD, add_task, call, floats, ref, request, slow_task, tensor
+from tests.integration.compute_tasks import ADD, add_task, big_task, call, floats, ref, request, slow_task, tensor
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,39 @@ def test_a_missing_input_is_named(compute):
     assert missing in status["result"]["errorMessage"]
 
 
+def test_an_input_that_is_not_what_its_name_says_is_refused(compute):
+    task = add_task(compute)
+    honest = Path(task["inputUris"][0].removeprefix("file://")).read_bytes()
+    named = compute.tensors / REQUESTER / f"{hashlib.sha256(honest).hexdigest()}.safetensors"
+    named.write_bytes(honest[:-1] + b"\x7f")
+    status = failed(compute, task | {"inputUris": [f"file://{named}", task["inputUris"][1]]})
+    assert status["reason"] == "InputInvalid"
+    assert named.name in status["result"]["errorMessage"]
+    named.write_bytes(honest)
+    task |= {"inputUris": [f"file://{named}", task["inputUris"][1]], "attempt": 11}
+    assert compute.post(task).status_code == 202
+    assert compute.ended(task)["stage"] == "done"
+
+
+@pytest.mark.parametrize("graph", [b"import os", b"PK\3\4", b"\x80\4.", b'{"format": NaN}', b"[" * 100_000])
+def test_a_package_that_is_no_task_graph_is_refused_as_one(compute, graph):
+    digest = hashlib.sha256(graph).hexdigest()
+    (compute.tensors / REQUESTER / f"{digest}.json").write_bytes(graph)
+    assert failed(compute, add_task(compute, modelId=digest))["reason"] == "GraphInvalid"
+
+
+def test_the_api_answers_all_through_a_large_task(compute):
+    task = big_task(compute)
+    compute.post(task)
+    longest = 0.0
+    while compute.status(task).json()["stage"] != "done":
+        begun = time.monotonic()
+        assert compute.http.get("/health").status_code == 200
+        longest = max(longest, time.monotonic() - begun)
+    assert longest < 1
+    compute.delete(task, acknowledge="unpaid")
+
+
 def test_a_missing_tensor_of_an_object_is_named(compute):
     task = add_task(compute)
     named = task["inputUris"][0] + "#nowhere"
@@ -301,6 +335,12 @@ def test_a_full_node_says_so_with_retry_after(tmp_path):
         assert compute.post(add_task(compute)).status_code == 202
 
 
-def test_the_api_process_imports_no_torch():
+def test_the_api_process_has_no_torch_also_after_its_tasks(compute):
+    task = add_task(compute)
+    compute.post(task)
+    assert compute.ended(task)["stage"] == "done"
+    (worker,) = compute.worker_pids()
+    assert "torch" in Path(f"/proc/{worker}/maps").read_text()
+    assert "torch" not in Path(f"/proc/{compute.process.pid}/maps").read_text()
     code = "import sys, compute.__main__; assert 'torch' not in sys.modules; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

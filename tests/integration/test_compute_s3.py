@@ -1,0 +1,109 @@
+"""The compute process with all its objects on a real S3 server."""
+
+import time
+
+import pytest
+
+from tests.integration.compute_process import REQUESTER, ComputeProcess, compute_process, until
+from tests.integration.compute_tasks import add_task, big_task
+from tests.s3server import free_port, running_s3_server
+
+pytestmark = pytest.mark.s3
+
+BUCKET = "tensors"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running_s3_server(tmp_path_factory.mktemp("s3")) as running:
+        running.make_bucket(BUCKET)
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _credentials(server, monkeypatch):
+    for name, value in server.credentials.items():
+        monkeypatch.setenv(name, value)
+
+
+def settings(url: str) -> dict[str, object]:
+    return {
+        "allowed_prefixes": f"s3://{BUCKET}/in",
+        "output_prefix": f"s3://{BUCKET}/out",
+        "s3_endpoint_url": url,
+        "storage_patience_s": 1,
+    }
+
+
+@pytest.fixture
+def compute(server, tmp_path):
+    with compute_process(tmp_path, **settings(server.url)) as running:
+        # The server keeps its objects as files, so tests put and see them there.
+        running.tensors, running.outputs = server.folder / BUCKET / "in", server.folder / BUCKET / "out"
+        for made in (running.tensors / REQUESTER, running.tensors / "public", running.outputs):
+            made.mkdir(parents=True, exist_ok=True)
+        yield running
+        assert running.output_files() == []
+
+
+def in_bucket(server, task: dict) -> dict:
+    return task | {"inputUris": [uri.replace(f"file://{server.folder}/", "s3://") for uri in task["inputUris"]]}
+
+
+def test_a_task_is_done_from_bucket_to_bucket_and_unpaid_outputs_go(server, compute):
+    task = in_bucket(server, add_task(compute))
+    compute.post(task)
+    status = compute.ended(task)
+    assert status["stage"] == "done", status
+    (path,) = compute.output_files()
+    assert status["result"]["outputUris"] == [f"s3://{path.relative_to(server.folder)}"]
+    assert compute.post(task | {"attempt": 11}).json()["result"] == status["result"]
+    assert compute.delete(task | {"attempt": 11}, acknowledge="unpaid").status_code == 204
+
+
+def test_by_force_a_task_whose_output_is_under_way_leaves_nothing(server, compute):
+    task = in_bucket(server, big_task(compute))
+    compute.post(task)
+    compute.reach(task, "storing")
+    begun = time.monotonic()
+    assert compute.delete(task, force=True).json()["stage"] == "cancelled"
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.2, 0.5])
+def test_after_a_kill_while_storing_no_object_is_left(server, compute, delay_s):
+    task = in_bucket(server, big_task(compute))
+    compute.post(task)
+    compute.reach(task, "storing")
+    time.sleep(delay_s)
+    compute.kill()
+    compute.start()
+    until(lambda: compute.output_files() == [], "the leftovers are deleted")
+    assert compute.status(task).status_code == 404
+    compute.post(task)
+    assert compute.ended(task)["stage"] == "done"
+    assert compute.delete(task, acknowledge="unpaid").status_code == 204
+
+
+def test_what_another_requester_owns_is_not_asked_for(server, compute):
+    task = in_bucket(server, add_task(compute))
+    other = task["inputUris"][0].replace(REQUESTER, "4Nd1mYQzvgV8Vr3Z3nYb7pD6T8K2jqB2eqwY3xgWqV5Q")
+    answer = compute.post(task | {"inputUris": [other, task["inputUris"][1]]})
+    assert (answer.status_code, answer.json()["type"]) == (422, "input-forbidden")
+
+
+def test_a_server_that_is_not_there_is_told_by_ready_and_fails_the_task(server, tmp_path):
+    compute = ComputeProcess(tmp_path, **settings(f"http://127.0.0.1:{free_port()}"))
+    compute.start()
+    try:
+        until(lambda: "EndpointConnectionError" in compute.http.get("/ready").text, "the check names the fault")
+        assert compute.http.get("/ready").status_code == 503
+        task = add_task(compute)
+        task |= {"inputUris": [f"s3://{BUCKET}/in/{REQUESTER}/x", f"s3://{BUCKET}/in/public/y"]}
+        assert compute.post(task).status_code == 202
+        assert compute.ended(task)["reason"] == "StorageUnavailable"
+        assert compute.stop() == 0
+    finally:
+        compute.http.close()
+        if compute.process is not None and compute.process.poll() is None:
+            compute.kill()

@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from solders.hash import Hash
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from listener.chain import json_values as read
-from listener.chain.json_values import integer, invalid, member, sequence
+from listener.chain.json_values import integer, invalid, member, sequence, stated
+from shared.errors import RpcInvalid
 from shared.ids import Lamports, Slot, UnixSeconds
 
 Commitment = Literal["processed", "confirmed", "finalized"]
+_MAX_CALLED: Final = 64
+"""Instructions that a transaction's trace holds, called ones included."""
+_MAX_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +145,30 @@ def transaction_error(value: object) -> TransactionError | None:
         case None:
             return None
         case str(name):
-            return TransactionError(name)
-        case {"InstructionError": [int(index), {"Custom": int(code)}]}:
-            return TransactionError(f"instruction {index} failed with custom error {code}", index, code)
-        case {"InstructionError": [int(index), str(name)]}:
-            return TransactionError(f"instruction {index} failed with {name}", index)
+            return TransactionError(_shown(name))
+        case {"InstructionError": [int(index), cause]} if 0 <= index < 256:
+            return _instruction_error(index, cause)
         case dict():
-            return TransactionError(", ".join(str(key) for key in value) or "an error without a name")
+            return TransactionError(_shown(", ".join(value)) or "an error without a name")
         case _:
             raise invalid("err", "null, a name or an object", value)
+
+
+def _instruction_error(index: int, cause: object) -> TransactionError:
+    match cause:
+        case {"Custom": int(code)} if 0 <= code < 2**32:
+            return TransactionError(f"instruction {index} failed with custom error {code}", index, code)
+        case str(name):
+            return TransactionError(f"instruction {index} failed with {_shown(name)}", index)
+        case dict():
+            return TransactionError(f"instruction {index} failed with {_shown(', '.join(cause))}", index)
+        case _:
+            raise invalid("err: the cause", "a name or an object", cause)
+
+
+def _shown(name: str) -> str:
+    """A name that goes into the journal, which holds no lone surrogates, and in front of an operator."""
+    return ascii(name)[1:-1][:_MAX_SHOWN]
 
 
 def signature_row(value: object) -> SignatureRow:
@@ -157,7 +176,7 @@ def signature_row(value: object) -> SignatureRow:
     return SignatureRow(
         read.signature(member(value, "signature", what), what),
         read.slot(member(value, "slot", what), what),
-        transaction_error(member(value, "err", what)),
+        transaction_error(stated(value, "err", what)),
     )
 
 
@@ -167,7 +186,7 @@ def status(value: object) -> Status | None:
     what = "a status of getSignatureStatuses"
     return Status(
         read.slot(member(value, "slot", what), what),
-        transaction_error(member(value, "err", what)),
+        transaction_error(stated(value, "err", what)),
         commitment(member(value, "confirmationStatus", what), what),
     )
 
@@ -177,12 +196,15 @@ def transaction(value: object) -> TransactionRead:
     meta = member(value, "meta", what)
     loaded = member(meta, "loadedAddresses", what)
     block_time = member(value, "blockTime", what)
+    inner = dict(_inner(entry) for entry in sequence(member(meta, "innerInstructions", what) or [], what))
+    if sum(map(len, inner.values())) > _MAX_CALLED:
+        raise RpcInvalid(f"{what}: more than {_MAX_CALLED} inner instructions")
     return TransactionRead(
         slot=read.slot(member(value, "slot", what), what),
         raw=read.base64_bytes(member(value, "transaction", what), what),
-        err=transaction_error(member(meta, "err", what)),
+        err=transaction_error(stated(meta, "err", what)),
         logs=read.log_lines(member(meta, "logMessages", what), what),
-        inner=dict(_inner(entry) for entry in sequence(member(meta, "innerInstructions", what) or [], what)),
+        inner=inner,
         loaded_addresses=() if loaded is None else (*_keys(loaded, "writable"), *_keys(loaded, "readonly")),
         block_time=None if block_time is None else UnixSeconds(integer(block_time, "blockTime")),
     )

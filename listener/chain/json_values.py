@@ -14,6 +14,8 @@ from shared.ids import Slot
 
 _END: Final = 2**63
 """Slots, heights and lamports stay far below; SQLite holds no more."""
+_MAX_BASE58: Final = 14_000
+"""Characters; an inner instruction has at most 10 KiB of data."""
 
 
 def invalid(what: str, wanted: str, value: object) -> RpcInvalid:
@@ -26,6 +28,14 @@ def member(value: object, name: str, what: str) -> object:
     if not isinstance(value, dict):
         raise invalid(what, "an object", value)
     return value.get(name)
+
+
+def stated(value: object, name: str, what: str) -> object:
+    """The same of a member whose null means something: where it is absent, that is no answer."""
+    found = member(value, name, what)
+    if found is None and isinstance(value, dict) and name not in value:
+        raise RpcInvalid(f"{what} has no {name}")
+    return found
 
 
 def integer(value: object, what: str, end: int = _END) -> int:
@@ -78,13 +88,17 @@ def base64_bytes(value: object, what: str) -> bytes:
 def block_hash(value: object, what: str) -> Hash:
     try:
         return Hash.from_string(text(value, what))
-    except ParseHashError as error:
+    except (ParseHashError, ValueError) as error:
         raise invalid(what, "32 bytes in base58", value) from error
 
 
 def base58_bytes(value: object, what: str) -> bytes:
+    """At most what an instruction holds: decoding takes the square of the length."""
     try:
-        return base58.decode(text(value, what))
+        encoded = text(value, what)
+        if len(encoded) > _MAX_BASE58:
+            raise ValueError
+        return base58.decode(encoded)
     except ValueError as error:
         raise invalid(what, "base58", value) from error
 

@@ -1,5 +1,6 @@
 """One Solana RPC endpoint: JSON-RPC 2.0 over HTTP. Nothing but ChainError leaves this file."""
 
+import asyncio
 import base64
 import itertools
 import json
@@ -29,7 +30,7 @@ from listener.chain.answers import (
     TransactionError,
     TransactionRead,
 )
-from listener.chain.json_values import integer, invalid, member, sequence
+from listener.chain.json_values import integer, invalid, member, sequence, stated
 from shared.errors import RpcInvalid, RpcRateLimited, RpcRefused, RpcUnavailable
 from shared.ids import Lamports, Slot, UnixSeconds
 
@@ -55,6 +56,10 @@ CLOCK_SYSVAR: Final = Pubkey.from_string("SysvarC1ock111111111111111111111111111
 MAX_SIGNATURES: Final = 1000
 """Rows that getSignaturesForAddress gives at most."""
 MAX_STATUSES: Final = 256
+MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
+"""Uncompressed; some 80,000 heads of accounts."""
+CALL_TIMEOUT_S: Final = 60.0
+"""For a whole answer: a peer that sends a byte now and then never meets the client's own time-outs."""
 MIN_CONTEXT_SLOT_NOT_REACHED: Final = -32016
 """Code of RpcRefused where the endpoint lags behind the slot asked for."""
 _NODE_UNHEALTHY: Final = -32005
@@ -89,8 +94,10 @@ class Rpc:
     ) -> AccountRead:
         config = _config(commitment, encoding="base64", minContextSlot=min_context_slot)
         result = await self._call("getAccountInfo", str(address), config)
-        value = member(result, "value", "getAccountInfo")
+        value = stated(result, "value", "getAccountInfo")
         read_at = read.context_slot(result, "getAccountInfo")
+        if min_context_slot is not None and read_at < min_context_slot:
+            raise RpcInvalid(f"getAccountInfo was answered at slot {read_at}, before {min_context_slot}")
         return AccountRead(read_at, None if value is None else answers.account(value))
 
     async def get_program_accounts(
@@ -192,7 +199,7 @@ class Rpc:
         units = member(value, "unitsConsumed", "simulateTransaction")
         return Simulation(
             read.context_slot(result, "simulateTransaction"),
-            answers.transaction_error(member(value, "err", "simulateTransaction")),
+            answers.transaction_error(stated(value, "err", "simulateTransaction")),
             read.log_lines(member(value, "logs", "simulateTransaction"), "a simulation's logs"),
             None if units is None else integer(units, "unitsConsumed"),
         )
@@ -227,10 +234,16 @@ class Rpc:
         number = next(self._ids)
         body = {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
         try:
-            response = await self._http.post(self.url, json=body)
+            async with (
+                asyncio.timeout(CALL_TIMEOUT_S),
+                self._http.stream("POST", self.url, json=body) as response,
+            ):
+                content = await _content(method, response)
+        except TimeoutError as error:
+            raise RpcUnavailable(f"{method}: no whole answer within {CALL_TIMEOUT_S:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RpcUnavailable(f"{method}: no answer: {type(error).__name__} {error}") from error
-        return _result(method, number, response)
+        return _result(method, number, response, content)
 
 
 def _config(commitment: Commitment, **options: object) -> dict[str, object]:
@@ -238,14 +251,23 @@ def _config(commitment: Commitment, **options: object) -> dict[str, object]:
     return {"commitment": commitment, **{name: value for name, value in options.items() if value is not None}}
 
 
-def _result(method: str, number: int, response: httpx.Response) -> object:
+async def _content(method: str, response: httpx.Response) -> bytes:
+    content = bytearray()
+    async for piece in response.aiter_bytes():
+        content += piece
+        if len(content) > MAX_ANSWER_BYTES:
+            raise RpcInvalid(f"{method}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return bytes(content)
+
+
+def _result(method: str, number: int, response: httpx.Response, content: bytes) -> object:
     status = response.status_code
     if status == httpx.codes.TOO_MANY_REQUESTS:
         raise RpcRateLimited(f"{method}: HTTP 429", _retry_after_s(response))
     if status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise RpcUnavailable(f"{method}: HTTP {status}")
     try:
-        answer = json.loads(response.content)
+        answer = json.loads(content)
     except (ValueError, RecursionError) as error:
         if status != httpx.codes.OK:
             raise RpcRefused(f"{method}: HTTP {status}", status) from error
@@ -254,15 +276,19 @@ def _result(method: str, number: int, response: httpx.Response) -> object:
         raise _refusal(method, answer["error"], response)
     if status != httpx.codes.OK:
         raise RpcRefused(f"{method}: HTTP {status}", status)
-    if not isinstance(answer, dict) or answer.get("id") != number or "result" not in answer:
+    if not isinstance(answer, dict) or not _is_number(answer.get("id"), number) or "result" not in answer:
         raise invalid(method, f"an answer to request {number}", answer)
     return answer["result"]
 
 
+def _is_number(value: object, number: int) -> bool:
+    return value == number and not isinstance(value, bool)
+
+
 def _refusal(method: str, error: object, response: httpx.Response) -> Exception:
     code, message = member(error, "code", f"{method}: error"), member(error, "message", f"{method}: error")
-    if not isinstance(code, int):
-        return invalid(f"{method}: error.code", "an integer", code)
+    if not isinstance(code, int) or not -(2**31) <= code < 2**31:
+        return invalid(f"{method}: error.code", "an integer of 32 bits", code)
     told = f"{method}: {message!a:.300} (code {code})"
     if code in _RATE_LIMIT_CODES:
         return RpcRateLimited(told, _retry_after_s(response))

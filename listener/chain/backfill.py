@@ -27,13 +27,17 @@ async def signatures_since(
     Servers ignore an `until` that they do not know, so slots are compared here. They answer nothing to a `before`
     that they do not know, so an empty page is believed only where that signature is known to the endpoint; else
     paging begins again from the top (rows may then come twice), and after MAX_RESTARTS of that it is RpcInvalid.
+    So is a server that does not go back from `before`, which would be asked without end.
     """
-    before: Signature | None = None
+    mark: SignatureRow | None = None
     restarts = 0
     while True:
+        before = None if mark is None else mark.signature
         rows = await rpc.get_signatures_for_address(
             address, before=before, until=until, limit=page_size, commitment=commitment
         )
+        if mark is not None and rows and not _go_back(rows, mark):
+            raise RpcInvalid("getSignaturesForAddress does not go back from the signature that it was given")
         fresh = [row for row in rows if row.slot >= until_slot and row.signature != until]
         if fresh:
             yield fresh
@@ -42,13 +46,17 @@ async def signatures_since(
         if rows:
             if len(rows) < page_size:
                 return
-            before = rows[-1].signature
-        elif before is None or await _is_known(rpc, before):
+            mark = rows[-1]
+        elif mark is None or await _is_known(rpc, mark.signature):
             return
         else:
-            before, restarts = None, restarts + 1
+            mark, restarts = None, restarts + 1
             if restarts > MAX_RESTARTS:
                 raise RpcInvalid(f"getSignaturesForAddress forgot its own rows {restarts} times")
+
+
+def _go_back(rows: list[SignatureRow], mark: SignatureRow) -> bool:
+    return rows[0].slot <= mark.slot and all(row.signature != mark.signature for row in rows)
 
 
 async def _is_known(rpc: Rpc, signature: Signature) -> bool:

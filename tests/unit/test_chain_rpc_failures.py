@@ -90,7 +90,7 @@ async def test_a_refusal_has_its_code_and_what_the_provider_adds(server: RpcServ
 
 
 async def test_nobody_there_is_unavailable(server: RpcServer) -> None:
-    for url in ("http://127.0.0.1:1/", "http://[", "nothing", "ftp://127.0.0.1/"):
+    for url in ("http://127.0.0.1:1/", "http://[", "http://a\0/", "nothing", "ftp://127.0.0.1/"):
         with pytest.raises(RpcUnavailable):
             await Rpc(url, server.rpc._http).get_slot()
 

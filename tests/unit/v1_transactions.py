@@ -20,6 +20,7 @@ class V1:
     header: tuple[int, int, int] = (1, 0, 1)
     mask: int = 0
     config: bytes = b""
+    blockhash: bytes = bytes([5] * 32)
     keys: Sequence[Pubkey] = (PAYER.pubkey(), OTHER, PROGRAM)
     instructions: Sequence[tuple[int, bytes, bytes]] = ((2, b"\0\1", b"data"),)
     """Index of the program, indices of the accounts, data."""
@@ -32,7 +33,7 @@ class V1:
             [
                 bytes([self.version, *self.header]),
                 struct.pack("<I", self.mask),
-                bytes([5] * 32),
+                self.blockhash,
                 counts,
                 *map(bytes, self.keys),
                 self.config,

@@ -1,0 +1,109 @@
+"""A cancellation against a running task and against one whose outputs are being stored; both on a real chain."""
+
+import asyncio
+import time
+
+import pytest
+import torch
+
+from cli.localnet import local_network, running_node
+from cli.localnet.requester import requester_session
+from listener.chain.accounts import ExecutionState
+from requester.cancel import cancel
+from requester.watch import watch
+from shared.errors import TaskNotCompleted
+from shared.messages import Stage
+from tests.e2e.conftest import EAGER, World
+from tests.e2e.desk import FEE, REWARD, SLOW_SIZE, Desk, at_stage, slow_graph, stages, states, until
+from tests.needs import needs
+from tests.tcpproxy import running_proxy
+from tests.unit.graphs import document, node, ref, tensor
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(240),
+    pytest.mark.validator,
+]
+
+STOPPED_S = 1.0
+SIDE = 1024
+SPEED = 2 << 20
+"""Bytes a second to storage: an output of 4 MiB takes two seconds."""
+OUTER = document(
+    [tensor("a", [SIDE, 1]), tensor("b", [1, SIDE])],
+    [node("product", "aten.mul.Tensor", self=ref("a"), other=ref("b"))],
+    [ref("product")],
+)
+
+
+async def test_a_running_task_stops_within_a_second_and_the_reward_comes_back(world: World) -> None:
+    desk, rpc = world.desk, world.net.rpc
+    x = torch.zeros(SLOW_SIZE, SLOW_SIZE)
+    assigned = await desk.assign(world.node.address, slow_graph(), tensors=(x,), units=100_000)
+    pair = assigned.assignment.pair
+    await at_stage(world.node, pair, Stage.RUNNING)
+    before = await rpc.get_balance(desk.key.pubkey())
+    cancelling = asyncio.create_task(cancel(desk.session, pair))
+
+    async def is_in_notice() -> bool:
+        execution = await desk.session.execution(pair)
+        return execution is not None and execution.state is ExecutionState.CANCELLED
+
+    async def is_unknown_at_compute() -> bool:
+        url = f"{world.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}"
+        return (await world.node.http.get(url)).status_code == 404
+
+    await until(is_in_notice, "the notice stands on the chain")
+    begun = time.monotonic()
+    await until(is_unknown_at_compute, "compute has stopped it")
+    assert time.monotonic() - begun < STOPPED_S
+    cancelled = await cancelling
+    assert cancelled.state is ExecutionState.CANCELLED
+    after = await rpc.get_balance(desk.key.pubkey())
+    assert after - before == cancelled.returned - 2 * FEE
+    assert cancelled.returned > REWARD  # and the rent
+    assert stages(world.node, pair) == ["fetching", "running"]
+    assert states(world.node, pair) == [("cancelled", "CancelledByRequester")]
+    folder = world.net.folder / "storage" / "outputs" / desk.session.requester / pair.execution_id
+    assert not list(folder.rglob("*.safetensors"))
+    await desk.settled(world.node)
+
+
+async def test_a_cancelled_task_cannot_be_watched_to_an_end(world: World) -> None:
+    assigned = await world.desk.assign(world.other_node.address, slow_graph(), units=100_000, tensors=(_x(),))
+    pair = assigned.assignment.pair
+    await at_stage(world.other_node, pair, Stage.RUNNING)
+    watching = asyncio.create_task(watch(world.desk.session, pair))
+    cancelled = await cancel(world.desk.session, pair)
+    assert cancelled.state is ExecutionState.CANCELLED
+    with pytest.raises(TaskNotCompleted):
+        await watching
+
+
+def _x() -> torch.Tensor:
+    return torch.zeros(SLOW_SIZE, SLOW_SIZE)
+
+
+async def test_a_task_whose_outputs_are_being_stored_is_finished_and_paid(
+    has_validator: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("versitygw", "outputs are stored through a slow proxy")
+    async with local_network(chain="validator", storage="s3") as net:
+        for name, value in net.storage.env.items():
+            monkeypatch.setenv(name, value)
+        port = int(net.storage.env["SPLITUP_S3_ENDPOINT_URL"].rpartition(":")[2])
+        async with running_proxy(port) as proxy:
+            slow = {**EAGER, "SPLITUP_S3_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
+            async with requester_session(net) as session, running_node(net, "node", slow) as running:
+                desk = Desk(session, net.requester)
+                proxy.bytes_per_s = SPEED
+                a, b = torch.ones(SIDE, 1), torch.full((1, SIDE), 2.0)
+                before = await net.rpc.get_balance(running.address)
+                uris = (await desk.store(a), await desk.store(b))
+                assigned = await desk.assign(running.address, OUTER, uris=uris)
+                pair = assigned.assignment.pair
+                await at_stage(running, pair, Stage.STORING)
+                cancelled = await cancel(session, pair)
+                assert cancelled.state is ExecutionState.COMPLETED
+                assert await net.rpc.get_balance(running.address) - before == REWARD - FEE
+                assert stages(running, pair) == ["fetching", "running", "storing", "done"]

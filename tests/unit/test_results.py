@@ -205,6 +205,7 @@ async def test_a_renumbering_while_the_result_is_being_written_down_is_not_lost(
         await reached.wait()
         entry, is_new = await w.service.submit(request.model_copy(update={"attempt": 11}))
         assert (entry.attempt, is_new) == (11, False)
+        assert entry.stage is Stage.STORING, "what is not on disk is not told"
         go_on.set()
         assert (await w.end(request.key)).attempt == 11
         (stored,) = await w.results.all_results()

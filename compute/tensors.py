@@ -1,33 +1,13 @@
-"""Tensors in storage: the header by ranged GET, tensors chosen by fragment, their bytes into given buffers."""
+"""Tensors in storage: the header by ranged GET, what it says of each, tensors chosen by fragment."""
 
 import re
 from dataclasses import replace
 
-from compute.loading import load
-from compute.safetensors_header import (
-    Header,
-    HeaderLimits,
-    TensorEntry,
-    encode_header,
-    header_length,
-    parse_header,
-)
+from compute.safetensors_header import Header, HeaderLimits, TensorEntry, header_length, parse_header
 from compute.storage.store import Storage
 from shared.errors import InputInvalid, InputMissing, TooLarge
 from shared.messages import TensorMetadata
 from shared.uris import ALL_TENSORS, ObjectUri
-
-__all__ = [
-    "Header",
-    "HeaderLimits",
-    "TensorEntry",
-    "encode_header",
-    "load",
-    "parse_header",
-    "read_header",
-    "select",
-    "tensor_metadata",
-]
 
 START_BYTES = 16 << 10
 """Read at once in the hope that it holds the whole header, as it does for all but large weights."""

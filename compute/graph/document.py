@@ -22,8 +22,6 @@ from compute.specs import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from compute.strict_json import NotStrictJson, parse_strict_json
 from shared.errors import GraphInvalid, InputMismatch, OperatorNotAllowed, TooLarge
 
-__all__ = ["GraphInput", "Node", "Ref", "TaskGraph", "bind_inputs", "graph_to_json", "parse_graph"]
-
 FORMAT = "splitup-task-graph"
 VERSION = 1
 MAX_INPUTS = 4096

@@ -24,8 +24,6 @@ from compute.graph.task_graph import Node, Ref, TaskGraph
 from compute.specs import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from shared.errors import GraphInvalid, TooLarge
 
-__all__ = ["Inference", "infer"]
-
 META = torch.device("meta")
 MAX_TENSORS = 100_000
 """Most tensors that all nodes together may give: describing them takes time and memory as well."""

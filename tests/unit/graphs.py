@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from compute.graph.document import TaskGraph, parse_graph
+from compute.graph.document import parse_graph
+from compute.graph.task_graph import TaskGraph
 
 Document = dict[str, Any]
 LIMITS = {"max_bytes": 1 << 20, "max_nodes": 20_000}

@@ -1,12 +1,20 @@
 """Cancels one task: the notice begins, is waited out, and what the account holds comes back."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from listener.chain.accounts import Execution, ExecutionState
-from requester.reclaim import OnWait, due_at, reclaim, wait_until
+from requester.reclaim import due_at, reclaim
 from requester.session import Session
 from shared.errors import TaskNotCompleted, TransactionRefused
 from shared.ids import Lamports, Slot, TaskKey
+
+LOOK_EVERY_S: Final = 1.0
+
+OnWait = Callable[[float], None]
+"""Told the seconds that are left of the notice, about once a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +35,17 @@ async def cancel(session: Session, pair: TaskKey, on_wait: OnWait | None = None)
     if execution.state is ExecutionState.ASSIGNED:
         at_least = await _send_cancel(session, pair, execution)
     while True:
-        execution = await _existing(session, pair, at_least)
-        await wait_until(session, due_at(execution), on_wait)
-        ended = await _existing(session, pair, at_least)
-        if ended.state is execution.state:
+        now = await session.execution(pair, at_least)
+        if now is None:  # another command of this requester was faster
+            return Cancelled(execution.state, execution.lamports)
+        execution = now
+        left = due_at(execution) - await session.rpc.get_clock()
+        if left <= 0:
             await reclaim(session, pair)
-            return Cancelled(ended.state, ended.lamports)
+            return Cancelled(execution.state, execution.lamports)
+        if on_wait is not None:
+            on_wait(left)
+        await asyncio.sleep(min(LOOK_EVERY_S, left))
 
 
 async def _send_cancel(session: Session, pair: TaskKey, execution: Execution) -> Slot | None:
@@ -46,8 +59,8 @@ async def _send_cancel(session: Session, pair: TaskKey, execution: Execution) ->
     return landed.slot
 
 
-async def _existing(session: Session, pair: TaskKey, at_least: Slot | None = None) -> Execution:
-    execution = await session.execution(pair, at_least)
+async def _existing(session: Session, pair: TaskKey) -> Execution:
+    execution = await session.execution(pair)
     if execution is None:
         raise TaskNotCompleted(f"{pair} has no account: it was never assigned, or was reclaimed")
     return execution

@@ -4,19 +4,17 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 import torch
 
+from requester.watch import watch
 from tests.docker.compose import BUILD_AND_START_S, UID, Compose, inspect, local_node, needs_engine
-from tests.docker.requester import REWARD, LocalRequester, stored_output
-from tests.program.instructions import COMPLETED
+from tests.docker.requester import OUTPUTS, local_session, node_key
+from tests.e2e.desk import FEE, REWARD, Desk
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(BUILD_AND_START_S + 300)]
 
-BASE_FEE = 5_000
-"""Lamports for one signature."""
 PROCESSES = ("listener", "compute")
 
 
@@ -105,15 +103,13 @@ def test_readiness_needs_the_token(node: Compose) -> None:
 async def test_a_task_is_computed_stored_and_paid(node: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "splitup-local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "splitup-local-secret")
-    requester = LocalRequester(node)
-    before = requester.balance(requester.node)
     a, b = torch.arange(1000.0), torch.linspace(-1, 1, 1000)
-
-    with closing(requester.storage()) as storage:
-        pair = requester.assign(await requester.publish_sum(storage, a, b))
-        ended = await requester.ended(pair)
-        assert ended.head.state == COMPLETED
-        (uri,) = ended.output_uris
-        assert torch.equal(await stored_output(storage, uri), a + b)
-
-    assert requester.balance(requester.node) == before + REWARD - BASE_FEE
+    address = node_key(node).pubkey()
+    async with local_session(node) as session:
+        before = await session.rpc.get_balance(address)
+        assigned = await Desk(session, session.key).assign(address, tensors=(a, b))
+        completed = await watch(session, assigned.assignment.pair)
+        ((uri, output),) = completed.outputs
+        assert torch.equal(output, a + b)
+        assert uri.startswith(f"{OUTPUTS}/{session.requester}/")
+        assert await session.rpc.get_balance(address) == before + REWARD - FEE

@@ -69,7 +69,7 @@ async def test_a_running_task_stops_within_a_second_and_the_reward_comes_back(wo
     await desk.settled(world.node)
 
 
-async def test_a_cancelled_task_cannot_be_watched_to_an_end(world: World) -> None:
+async def test_watching_a_task_that_is_cancelled_meanwhile_ends_and_both_give_the_reward_back(world: World) -> None:
     assigned = await world.desk.assign(world.other_node.address, slow_graph(), units=100_000, tensors=(_x(),))
     pair = assigned.assignment.pair
     await at_stage(world.other_node, pair, Stage.RUNNING)

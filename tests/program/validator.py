@@ -2,7 +2,6 @@
 
 import base64
 import json
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 
 from solders.account import Account
 from solders.pubkey import Pubkey
+
+from cli.localnet.ports import free_ports
 
 START_S = 60.0
 GOSSIP_PORTS = 40
@@ -40,20 +41,6 @@ class Rpc:
             if "error" in answer:
                 raise RuntimeError(f"the validator answered {answer['error']}")
         return [answer["result"] for answer in answers]
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that are free now."""
-    for first in range(20_000, 60_000, count):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-                    probe.bind(("127.0.0.1", port))
-                    datagrams.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise OSError("no free ports")
 
 
 def write_accounts(folder: Path, accounts: Mapping[Pubkey, Account]) -> None:

@@ -31,6 +31,8 @@ class RunningNode:
     compute: Child
     listener_url: str
     compute_url: str
+    env: Mapping[str, str]
+    """Of both processes."""
     http: httpx.AsyncClient
 
     @property
@@ -63,11 +65,11 @@ async def running_node(
             )
         )
         # The listener is left first: it submits what is computed, and compute is asked to forget what is settled.
-        compute = await stack.enter_async_context(_process("compute", folder, env))
-        listener = await stack.enter_async_context(_process("listener", folder, env))
+        compute = await stack.enter_async_context(node_process("compute", folder, env))
+        listener = await stack.enter_async_context(node_process("listener", folder, env))
         await _ready(compute, http, compute_url)
         await _ready(listener, http, listener_url)
-        yield RunningNode(name, key, folder, listener, compute, listener_url, compute_url, http)
+        yield RunningNode(name, key, folder, listener, compute, listener_url, compute_url, env, http)
 
 
 def node_env(net: LocalNetwork, name: str) -> dict[str, str]:
@@ -88,7 +90,8 @@ def _inherited() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _process(module: str, folder: Path, env: Mapping[str, str]) -> AsyncIterator[Child]:
+async def node_process(module: str, folder: Path, env: Mapping[str, str]) -> AsyncIterator[Child]:
+    """One of a node's two processes, until the block ends; started again, it finds what it left in the folder."""
     async with running(module, [sys.executable, "-m", module], folder / f"{module}.log", env) as child:
         yield child
 

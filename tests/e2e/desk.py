@@ -38,16 +38,21 @@ SUM = document(
     [ref("sum")],
 )
 A, B = torch.arange(4, dtype=torch.float32), torch.ones(4)
-SLOW_SIZE, SLOW_NODES = 1024, 600
-"""Over half a minute on one core of 2020's, looked at between each two operators."""
+SLOW_SIZE = 1024
+VERY_SLOW, SLOW = 600, 120
+"""Products of matrices, some 40 ms each on a core of this decade: half a minute, and some seconds."""
 
 
-def slow_graph() -> Document:
-    products = [
+def slow_graph(products: int = VERY_SLOW) -> Document:
+    nodes = [
         node(f"p{place}", "aten.mm.default", self=ref(f"p{place - 1}" if place else "x"), mat2=ref("x"))
-        for place in range(SLOW_NODES)
+        for place in range(products)
     ]
-    return document([tensor("x", [SLOW_SIZE, SLOW_SIZE])], products, [ref(f"p{SLOW_NODES - 1}")])
+    return document([tensor("x", [SLOW_SIZE, SLOW_SIZE])], nodes, [ref(f"p{products - 1}")])
+
+
+def slow_input() -> torch.Tensor:
+    return torch.zeros(SLOW_SIZE, SLOW_SIZE)
 
 
 async def until(true: Callable[[], Awaitable[object]], what: str, limit_s: float = PATIENCE_S) -> None:

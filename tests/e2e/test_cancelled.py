@@ -14,7 +14,7 @@ from requester.watch import watch
 from shared.errors import TaskNotCompleted
 from shared.messages import Stage
 from tests.e2e.conftest import EAGER, World
-from tests.e2e.desk import FEE, REWARD, SLOW_SIZE, Desk, at_stage, slow_graph, stages, states, until
+from tests.e2e.desk import FEE, REWARD, Desk, at_stage, slow_graph, slow_input, stages, states, until
 from tests.needs import needs
 from tests.tcpproxy import running_proxy
 from tests.unit.graphs import document, node, ref, tensor
@@ -38,8 +38,7 @@ OUTER = document(
 
 async def test_a_running_task_stops_within_a_second_and_the_reward_comes_back(world: World) -> None:
     desk, rpc = world.desk, world.net.rpc
-    x = torch.zeros(SLOW_SIZE, SLOW_SIZE)
-    assigned = await desk.assign(world.node.address, slow_graph(), tensors=(x,), units=100_000)
+    assigned = await desk.assign(world.node.address, slow_graph(), tensors=(slow_input(),), units=100_000)
     pair = assigned.assignment.pair
     await at_stage(world.node, pair, Stage.RUNNING)
     before = await rpc.get_balance(desk.key.pubkey())
@@ -69,8 +68,12 @@ async def test_a_running_task_stops_within_a_second_and_the_reward_comes_back(wo
     await desk.settled(world.node)
 
 
-async def test_watching_a_task_that_is_cancelled_meanwhile_ends_and_both_give_the_reward_back(world: World) -> None:
-    assigned = await world.desk.assign(world.other_node.address, slow_graph(), units=100_000, tensors=(_x(),))
+async def test_watching_a_task_that_is_cancelled_meanwhile_ends_and_both_give_the_reward_back(
+    world: World,
+) -> None:
+    assigned = await world.desk.assign(
+        world.other_node.address, slow_graph(), units=100_000, tensors=(slow_input(),)
+    )
     pair = assigned.assignment.pair
     await at_stage(world.other_node, pair, Stage.RUNNING)
     watching = asyncio.create_task(watch(world.desk.session, pair))
@@ -78,10 +81,6 @@ async def test_watching_a_task_that_is_cancelled_meanwhile_ends_and_both_give_th
     assert cancelled.state is ExecutionState.CANCELLED
     with pytest.raises(TaskNotCompleted):
         await watching
-
-
-def _x() -> torch.Tensor:
-    return torch.zeros(SLOW_SIZE, SLOW_SIZE)
 
 
 async def test_a_task_whose_outputs_are_being_stored_is_finished_and_paid(

@@ -13,7 +13,7 @@ from requester.outputs import find_ending
 from shared.messages import Stage
 from shared.uris import below
 from tests.e2e.conftest import World
-from tests.e2e.desk import SLOW_SIZE, SUM, A, B, at_stage, journal, slow_graph, stages, states, until
+from tests.e2e.desk import SUM, A, B, at_stage, journal, slow_graph, slow_input, stages, states, until
 from tests.unit.graphs import Document, document, node, ref, tensor
 
 pytestmark = [
@@ -82,8 +82,7 @@ async def test_two_to_the_fortieth_elements_are_refused_at_the_header(world: Wor
 
 
 async def test_more_compute_units_than_declared_are_told_with_both_numbers(world: World) -> None:
-    x = torch.zeros(SLOW_SIZE, SLOW_SIZE)
-    message = await failure_of(world, slow_graph(), tensors=(x,), units=7)
+    message = await failure_of(world, slow_graph(), tensors=(slow_input(),), units=7)
     assert "7" in message
     assert "computeUnits" in message
 
@@ -102,8 +101,9 @@ async def assert_missed(world: World, *, time_s: int, reason: str, seen: list[st
     desk, running = world.desk, world.node
     before = await world.net.rpc.get_balance(running.address)
     if slow:
-        x = torch.zeros(SLOW_SIZE, SLOW_SIZE)
-        assigned = await desk.assign(running.address, slow_graph(), tensors=(x,), time_s=time_s, units=100_000)
+        assigned = await desk.assign(
+            running.address, slow_graph(), tensors=(slow_input(),), time_s=time_s, units=100_000
+        )
         await at_stage(running, assigned.assignment.pair, Stage.RUNNING)
     else:
         assigned = await desk.assign(running.address, time_s=time_s)

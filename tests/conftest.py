@@ -1,0 +1,18 @@
+"""After a run: how long each suite (a folder of tests) took, for the table in docs/testing.md."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+_seconds: Counter[str] = Counter()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[Path(report.location[0]).parts[1]] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("minutes by suite")
+    for suite, seconds in sorted(_seconds.items()):
+        terminalreporter.write_line(f"{suite:<12} {seconds / 60:5.1f}")

@@ -6,7 +6,6 @@ from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 
 from compute.deadline import Deadline
-from compute.loading import load
 from compute.outputs import OutputPlan, Parts, Tensor, plan_outputs
 from compute.results import Results
 from compute.safetensors_header import Header, TensorEntry
@@ -16,7 +15,7 @@ from compute.specs import TensorSpec
 from compute.storage.groups import one_error_group
 from compute.storage.packages import find_package
 from compute.storage.store import Storage
-from compute.tensors import read_header, select
+from compute.tensors import load, read_header, select
 from compute.worker.pool import WorkerPool
 from compute.worker.wire import Job, Plan
 from shared.errors import ComputeUnitsExceeded, InputInvalid, InputMissing, OutputCountMismatch, TooLarge

@@ -3,11 +3,14 @@
 import re
 from dataclasses import replace
 
+from compute.loading import load
 from compute.safetensors_header import Header, HeaderLimits, TensorEntry, header_length, parse_header
 from compute.storage.store import Storage
 from shared.errors import InputInvalid, InputMissing, TooLarge
 from shared.messages import TensorMetadata
 from shared.uris import ALL_TENSORS, ObjectUri
+
+__all__ = ["load", "read_header", "select", "tensor_metadata"]
 
 START_BYTES = 16 << 10
 """Read at once in the hope that it holds the whole header, as it does for all but large weights."""

@@ -7,11 +7,10 @@ import time
 
 import pytest
 
-from compute.loading import load
 from compute.storage import s3requests
 from compute.storage.retry import RetryPolicy
 from compute.storage.s3 import S3Storage
-from compute.tensors import read_header, select
+from compute.tensors import load, read_header, select
 from requester.publish import publish_tensors
 from shared.errors import InputInvalid, InputMissing, StorageUnavailable
 from shared.ids import OPERATOR

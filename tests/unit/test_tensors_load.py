@@ -5,11 +5,10 @@ from pathlib import Path
 import pytest
 
 from compute import loading
-from compute.loading import load
 from compute.safetensors_header import encode_header
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
-from compute.tensors import read_header, select
+from compute.tensors import load, read_header, select
 from shared.errors import InputInvalid, TooLarge
 from shared.uris import ObjectUri, parse_object_uri, parse_prefix
 

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from compute.loading import load
 from compute.storage.files import FileStorage
-from compute.tensors import read_header, select, tensor_metadata
+from compute.tensors import load, read_header, select, tensor_metadata
 from requester.publish import publish_tensors
 from shared.errors import InvalidUri
 from shared.ids import OPERATOR

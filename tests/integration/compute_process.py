@@ -76,15 +76,8 @@ class ComputeProcess:
     def worker_pids(self) -> list[int]:
         """Of all workers that this process started and that live."""
         assert self.process is not None
-        found = []
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                after_name = status.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(after_name[1]) == self.process.pid and after_name[0] != "Z":
-                found.append(int(status.parent.name))
-        return found
+        everyone = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+        return [pid for pid in everyone if parent_of(pid) == self.process.pid]
 
     def kill(self) -> None:
         assert self.process is not None
@@ -154,7 +147,16 @@ def compute_process(folder: Path, **settings: object) -> Iterator[ComputeProcess
 
 
 def living(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    return [pid for pid in pids if parent_of(pid) is not None]
+
+
+def parent_of(pid: int) -> int | None:
+    """None where there is no such process, or only what its parent has not asked about yet."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)
 
 
 def until(true, what: str, seconds: float = 20.0) -> None:

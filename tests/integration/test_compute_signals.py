@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -28,16 +29,31 @@ def is_stopping(compute: ComputeProcess) -> None:
 
 
 def test_the_api_answers_within_a_second_of_its_start(tmp_path):
-    # The quickest of five: what is measured is the process, not how busy the machine is.
+    # Less the time that the process stood in line for a core, which is the machine's and not its own.
     times = []
     with compute_process(tmp_path) as compute:
-        for _ in range(5):
+        for _ in range(3):
             compute.kill()
             begun = time.monotonic()
             compute.start()
-            times.append(time.monotonic() - begun)
+            times.append(time.monotonic() - begun - waited_for_a_core_s(compute.process.pid))
             assert compute.http.get("/ready").status_code == 503, "and does not wait for the worker"
     assert min(times) < 1, times
+
+
+def waited_for_a_core_s(pid: int) -> float:
+    _, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(waited_ns) / 1e9
+
+
+def test_a_worker_that_is_still_starting_goes_with_its_process(tmp_path):
+    with compute_process(tmp_path) as compute:
+        assert compute.stop() == 0
+        compute.start()
+        until(lambda: compute.worker_pids(), "a worker was started")
+        workers = compute.worker_pids()
+        compute.kill()
+        until(lambda: not living(workers), "the worker is gone", 0.8)
 
 
 def test_a_wrong_setting_is_named_and_nothing_starts(tmp_path):

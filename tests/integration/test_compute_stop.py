@@ -69,12 +69,11 @@ def test_an_operator_that_hears_nothing_is_ended_with_its_worker_and_the_next_ta
 
 def test_a_task_beside_one_that_hears_nothing_is_done_once_more(tmp_path):
     with compute_process(tmp_path, max_running=2) as compute:
-        deaf, beside = deaf_task(compute), slow_task(compute, count=400)
-        compute.post(beside)
-        compute.reach(beside, "running")
+        deaf, beside = deaf_task(compute), slow_task(compute, count=600)
         compute.post(deaf)
         compute.reach(deaf, "running")
-        time.sleep(0.3)
+        compute.post(beside)
+        compute.reach(beside, "running")
         stopped(compute, deaf)
         assert compute.ended(beside)["stage"] == "done"
 

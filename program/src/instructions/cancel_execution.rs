@@ -37,9 +37,6 @@ pub fn cancel_execution(program_id: &Address, accounts: &mut [AccountView], data
     head.set_state(State::Cancelled);
     head.set_refund_at(refund_at);
     head.store(execution)?;
-    event::emit(
-        event::EXECUTION_CANCELLED,
-        &[pair.encoded, head.assigned_node.as_ref(), &refund_at.to_le_bytes()],
-    )?;
+    event::emit(event::EXECUTION_CANCELLED, &[pair.encoded, head.assigned_node.as_ref(), &refund_at.to_le_bytes()])?;
     Ok(())
 }

@@ -36,12 +36,7 @@ pub fn task_failed(program_id: &Address, accounts: &mut [AccountView], data: &[u
     head.store(execution)?;
     event::emit(
         event::TASK_FAILED,
-        &[
-            pair.encoded,
-            node.address().as_ref(),
-            &(error_message.len() as u32).to_le_bytes(),
-            error_message,
-        ],
+        &[pair.encoded, node.address().as_ref(), &(error_message.len() as u32).to_le_bytes(), error_message],
     )?;
     Ok(())
 }

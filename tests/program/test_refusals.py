@@ -13,9 +13,8 @@ from solders.rent import Rent
 
 from tests.program.chain import ERROR_NAMES, NOW, SLOT
 from tests.program.instructions import EXECUTION_ID, SYSTEM_PROGRAM, TASK_ID, discriminator, string
-from tests.program.world import INSTRUCTIONS, SITUATIONS, World, with_account, with_data
+from tests.program.world import INSTRUCTIONS, MAX_DEADLINE_S, SITUATIONS, World, with_account, with_data
 
-MAX_DEADLINE_S = 30 * 24 * 60 * 60
 EXECUTION, REQUESTER, NODE, SYSTEM = range(4)
 """The accounts of assign_task, and the first three those of cancel_execution."""
 
@@ -299,14 +298,21 @@ def by_another(name: str, who: str) -> Callable[[World], Sent]:
     return send
 
 
-def taken_again_by_another(world: World) -> Sent:
-    SITUATIONS["failed"](world)
-    instruction = world.instruction("assign_task")
-    return Sent(with_account(instruction, REQUESTER, pubkey=world.stranger.pubkey()), (world.stranger,))
+def unsigned_by_the_node(name: str) -> Callable[[World], Sent]:
+    """The requester signs, as an account that the instruction does not ask for."""
+
+    def send(world: World) -> Sent:
+        instruction = with_account(ready(world, name), 1, is_signer=False)
+        accounts = [*instruction.accounts, AccountMeta(world.requester.pubkey(), True, True)]
+        changed = Instruction(instruction.program_id, bytes(instruction.data), accounts)
+        return Sent(changed, (world.requester,))
+
+    return send
 
 
-row("WrongRequester", "assign_task by a stranger, after it failed", taken_again_by_another)
 row("WrongRequester", "cancel_execution by a stranger", by_another("cancel_execution", "stranger"))
+row("NodeNotSigner", "task_completed, where the requester signs", unsigned_by_the_node("task_completed"))
+row("NodeNotSigner", "task_failed, where the requester signs", unsigned_by_the_node("task_failed"))
 for who in ("stranger", "node"):
     row("WrongRequester", f"reclaim by {who}", by_another("reclaim", who))
 for who in ("stranger", "requester"):
@@ -322,21 +328,36 @@ row(
 )
 
 
-def owned_by_another_program(world: World) -> Sent:
-    world.assign()
-    account = world.account
-    stolen = Account(account.lamports, account.data, Pubkey([9] * 32))
-    world.chain.svm.set_account(world.pair.address, stolen)
-    return Sent(world.pair.task_completed(SLOT), (world.node,))
+def owned_by(name: str, owner: Pubkey) -> Callable[[World], Sent]:
+    """The account is as it should be, under an owner that it should not have."""
+
+    def send(world: World) -> Sent:
+        instruction = ready(world, name)
+        if name == "assign_task":
+            SITUATIONS["failed"](world)
+        account = world.account
+        world.chain.svm.set_account(world.pair.address, Account(account.lamports, account.data, owner))
+        return Sent(instruction, (world.signer(name),))
+
+    return send
 
 
-def taken_from_another_program(world: World) -> Sent:
-    owned_by_another_program(world)
-    return Sent(world.pair.assign_task(world.assignment), (world.requester,))
+def only_funded(name: str) -> Callable[[World], Sent]:
+    """Somebody sent lamports to an address at which nothing was ever assigned."""
+
+    def send(world: World) -> Sent:
+        instruction = world.instruction(name)
+        world.chain.svm.set_account(world.pair.address, Account(10**9, b"", SYSTEM_PROGRAM))
+        return Sent(instruction, (world.signer(name),))
+
+    return send
 
 
-row("WrongOwner", "task_completed on another program's account", owned_by_another_program)
-row("WrongOwner", "assign_task on another program's account", taken_from_another_program)
+for name in INSTRUCTIONS:
+    row("WrongOwner", f"{name} on another program's account", owned_by(name, Pubkey([9] * 32)))
+    if name != "assign_task":
+        row("WrongOwner", f"{name} on the system program's account", owned_by(name, SYSTEM_PROGRAM))
+        row("WrongOwner", f"{name} on an address that was only funded", only_funded(name))
 
 
 def with_head(name: str, change: Callable[[bytearray], None]) -> Callable[[World], Sent]:
@@ -436,6 +457,30 @@ def reclaimed_at_the_end_of_time(world: World) -> Sent:
 
 
 row("SumOverflow", "a grace beyond 64 bits", reclaimed_at_the_end_of_time)
+
+
+def at_the_end_of_the_clock(name: str) -> Callable[[World], Sent]:
+    """The chain's clock stands at its last second but one."""
+
+    def send(world: World) -> Sent:
+        instruction = ready(world, name)
+        world.chain.set_clock(2**63 - 2, world.chain.slot + 1)
+        if name == "assign_task":
+            instruction = world.pair.assign_task(replace(world.assignment, deadline=2**63 - 1))
+        return Sent(instruction, (world.signer(name),))
+
+    return send
+
+
+def completed_by_the_richest(world: World) -> Sent:
+    world.assign()
+    world.chain.svm.set_account(world.node.pubkey(), Account(2**64 - 1, b"", SYSTEM_PROGRAM))
+    return Sent(world.pair.task_completed(SLOT), (world.stranger, world.node))
+
+
+row("SumOverflow", "a deadline's limit beyond 64 bits", at_the_end_of_the_clock("assign_task"))
+row("SumOverflow", "a notice beyond 64 bits", at_the_end_of_the_clock("cancel_execution"))
+row("SumOverflow", "a reward to who holds all that 64 bits can", completed_by_the_richest)
 
 
 @pytest.mark.parametrize(("error", "wrong", "send"), ROWS, ids=[f"{error}-{wrong}" for error, wrong, _ in ROWS])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.program.world import INSTRUCTIONS, SITUATIONS, World
+from tests.program.world import INSTRUCTIONS, SITUATIONS, World, with_account
 
 # Columns as in INSTRUCTIONS: assign_task, cancel_execution, task_completed, task_failed, reclaim. None: accepted.
 _GONE = "WrongOwner"
@@ -38,6 +38,30 @@ def test_each_instruction_in_each_situation(situation: str, instruction: str, ex
         fee = 5_000
         assert sum(world.held().values()) == sum(before.values()) - fee
         assert world.held()["execution"] == before["execution"]
+
+
+OTHERS = {"task_completed": "requester", "task_failed": "requester"}
+"""Who takes part without being the one who may send it; for the rest that is the node."""
+ALIVE = [situation for situation, row in EXPECTED.items() if row[1] != _GONE]
+
+
+@pytest.mark.parametrize("situation", ALIVE)
+@pytest.mark.parametrize("instruction", INSTRUCTIONS)
+@pytest.mark.parametrize("who", ["stranger", "the other one"])
+def test_nobody_but_its_rightful_sender_may_in_any_situation(situation: str, instruction: str, who: str) -> None:
+    """The wrong one signs in the rightful one's place; where both are named, they change places."""
+    world = World()
+    SITUATIONS[situation](world)
+    rightful = world.signer(instruction)
+    other = world.stranger if who == "stranger" else getattr(world, OTHERS.get(instruction, "node"))
+    sent = world.instruction(instruction)
+    named = [meta.pubkey for meta in sent.accounts]
+    if other.pubkey() in named:
+        sent = with_account(sent, named.index(other.pubkey()), pubkey=rightful.pubkey())
+    error = "WrongNode" if instruction in OTHERS else "WrongRequester"
+    before = world.held()["execution"], bytes(world.account.data)
+    world.chain.refused(error, with_account(sent, 1, pubkey=other.pubkey()), other)
+    assert (world.held()["execution"], bytes(world.account.data)) == before
 
 
 @pytest.mark.parametrize("situation", ["in notice", "assigned"])

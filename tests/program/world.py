@@ -13,6 +13,7 @@ from tests.program.instructions import Assignment, Builder, Head
 
 NOTICE_S = 30
 GRACE_S = 60
+MAX_DEADLINE_S = 30 * 24 * 60 * 60
 
 
 @dataclass

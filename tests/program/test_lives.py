@@ -1,12 +1,10 @@
-"""What each instruction does: lamports, bytes, events."""
+"""What each instruction does: bytes, events, attempts, the limits that it takes."""
 
 import struct
 from dataclasses import replace
 
 import pytest
 from solders.account import Account
-from solders.rent import Rent
-from solders.system_program import TransferParams, transfer
 
 from tests.program.chain import FEE, NOW, SLOT, WALLET
 from tests.program.instructions import (
@@ -22,7 +20,7 @@ from tests.program.instructions import (
     string,
     strings,
 )
-from tests.program.world import NOTICE_S, World
+from tests.program.world import MAX_DEADLINE_S, NOTICE_S, SITUATIONS, World
 
 
 @pytest.fixture
@@ -61,6 +59,39 @@ def test_an_assignment_puts_exactly_rent_and_reward_into_the_account(world: Worl
     needed = world.chain.rent(len(world.account.data)) + world.assignment.reward
     assert world.account.lamports == needed
     assert world.held()["requester"] == WALLET - needed - FEE
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"reward": 2**53 - 1},
+        {"reward": 0},
+        {"compute_units": 2**53 - 1},
+        {"compute_units": 0},
+        {"deadline": NOW + 1},
+        {"deadline": NOW + MAX_DEADLINE_S},
+        {"expected_output_count": 255},
+        {"execution_id": "e" * 64, "task_id": "_" * 64, "model_id": "-" * 64},
+        {"execution_id": "0", "task_id": "t", "model_id": "M"},
+        {"input_uris": ("s3://b/k",) * 8},
+        {"input_uris": ("s3://bucket/" + "k" * 388,)},
+        {"input_uris": ("file:///" + "p" * 390 + "#*",)},
+    ],
+    ids=lambda terms: ", ".join(terms),
+)
+def test_an_assignment_at_a_limit_is_taken_as_it_is(world: World, terms: dict) -> None:
+    world.chain.svm.set_account(world.requester.pubkey(), Account(2**54, b"", SYSTEM_PROGRAM))
+    assignment = replace(world.assignment, **terms)
+    world.pair = replace(world.pair, execution_id=assignment.execution_id, task_id=assignment.task_id)
+    world.chain.accepted(world.pair.assign_task(assignment), world.requester)
+    assert world.account.data[HEAD_LENGTH:] == assignment.strings()
+    head = world.head
+    assert (head.reward, head.compute_units, head.deadline, head.expected_output_count) == (
+        assignment.reward,
+        assignment.compute_units,
+        assignment.deadline,
+        assignment.expected_output_count,
+    )
 
 
 def test_the_largest_assignment_fits(world: World) -> None:
@@ -106,6 +137,12 @@ def test_one_uri_for_all_tensors_stands_for_any_count(world: World) -> None:
     world.chain.accepted(world.pair.task_completed(SLOT, ("s3://bucket/a.safetensors#*",)), world.node)
 
 
+def test_eight_outputs_may_be_named_one_by_one(world: World) -> None:
+    world.assign(expected_output_count=8)
+    uris = tuple(f"s3://bucket/{number}.safetensors" for number in range(8))
+    world.chain.accepted(world.pair.task_completed(SLOT, uris, 2**64 - 1), world.node)
+
+
 def test_completion_within_the_notice_is_paid(world: World) -> None:
     world.assign()
     world.cancel()
@@ -142,15 +179,6 @@ def test_cancellation_begins_a_notice_and_moves_no_lamports(world: World) -> Non
     ]
 
 
-def test_reclaim_gives_everything_back_and_leaves_nothing(world: World) -> None:
-    world.assign()
-    world.fail()
-    world.chain.pass_time(1)
-    world.reclaim()
-    assert world.chain.account(world.pair.address) is None
-    assert world.held()["requester"] == WALLET - 2 * FEE
-
-
 @pytest.mark.parametrize("uri_count", [1, 4, 8])
 def test_an_account_taken_again_has_exactly_the_new_length_and_nothing_of_the_old(
     world: World, uri_count: int
@@ -179,59 +207,20 @@ def test_an_account_taken_again_after_a_cancellation_may_go_to_another_node(worl
     world.chain.accepted(other.task_completed(world.chain.slot), world.stranger)
 
 
-@pytest.mark.parametrize("lamports", [1, 890_880, 10**8])
-def test_an_address_that_somebody_funded_before_can_still_be_assigned(world: World, lamports: int) -> None:
-    world.chain.svm.set_account(world.pair.address, Account(lamports, b"", SYSTEM_PROGRAM))
-    world.assign()
-    needed = world.chain.rent(len(world.account.data)) + world.assignment.reward
-    assert world.account.lamports == max(needed, lamports)
-    world.fail()
-    world.chain.pass_time(1)
-    world.reclaim()
-    assert world.held()["requester"] == WALLET - 2 * FEE + lamports
-
-
-def test_a_closed_account_that_is_funded_again_in_the_same_transaction_is_not_alive(world: World) -> None:
-    world.assign()
+@pytest.mark.parametrize("closed", [False, True], ids=["taken again", "closed and assigned anew"])
+@pytest.mark.parametrize("situation", ["past the grace", "notice over", "failed"])
+def test_an_attempt_that_is_over_can_neither_be_completed_nor_failed(
+    world: World, situation: str, closed: bool
+) -> None:
+    """The same node, the same content: only the attempt tells one assignment from the next."""
+    SITUATIONS[situation](world)
+    old = world.head.attempt
+    if closed:
+        world.reclaim()
+    again = replace(world.assignment, deadline=world.chain.now + 600)
+    world.chain.accepted(world.pair.assign_task(again), world.requester)
+    assert world.head.attempt > old
+    world.chain.refused("WrongAttempt", world.pair.task_completed(old), world.node)
+    world.chain.refused("WrongAttempt", world.pair.task_failed(old), world.node)
     world.complete()
-    world.chain.pass_time(1)
-    revive = transfer(
-        TransferParams(from_pubkey=world.requester.pubkey(), to_pubkey=world.pair.address, lamports=5_000_000)
-    )
-    world.chain.accepted([world.pair.reclaim(), revive], world.requester)
-    assert (bytes(world.account.data), world.account.lamports) == (b"", 5_000_000)
-    world.chain.refused("WrongOwner", world.pair.task_completed(SLOT), world.node)
-    world.chain.refused("WrongOwner", [world.pair.reclaim()], world.requester)
-
-
-def test_reclaimed_funded_and_completed_in_one_transaction_pays_nothing(world: World) -> None:
-    world.assign()
-    world.fail()
-    world.chain.pass_time(1)
-    revive = transfer(
-        TransferParams(from_pubkey=world.requester.pubkey(), to_pubkey=world.pair.address, lamports=5_000_000)
-    )
-    instructions = [world.pair.reclaim(), revive, world.pair.task_completed(SLOT)]
-    world.chain.refused("WrongOwner", instructions, world.requester, world.node)
-
-
-def test_reclaimed_and_assigned_again_in_one_transaction_is_a_new_attempt(world: World) -> None:
-    world.assign()
-    world.fail()
-    world.chain.pass_time(1)
-    again = [world.pair.reclaim(), world.pair.assign_task(world.assignment)]
-    world.chain.accepted(again, world.requester)
-    assert (world.head.state, world.head.attempt) == (ASSIGNED, world.chain.slot)
-    assert world.account.data[HEAD_LENGTH:] == world.assignment.strings()
-
-
-@pytest.mark.parametrize(("per_byte", "threshold"), [(3_480, 2.0), (6_960, 1.0), (6_333, 1.0)])
-def test_rent_is_right_under_both_rules(world: World, per_byte: int, threshold: float) -> None:
-    world.chain.svm.set_rent(Rent(per_byte, threshold, 50))
-    world.assign()
-    length = len(world.account.data)
-    assert world.account.lamports == (128 + length) * per_byte * int(threshold) + world.assignment.reward
-    world.complete()
-    world.chain.pass_time(1)
-    world.reclaim()
-    assert world.held()["requester"] == WALLET - 2 * FEE - world.assignment.reward
+    world.chain.refused("AlreadyCompleted", world.pair.task_completed(world.head.attempt), world.node)

@@ -1,15 +1,16 @@
 """The IDL says what the program does: names, discriminators, account order and flags, fields, codes."""
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
 from solders.pubkey import Pubkey
 
 from program import IDL_PATH
-from tests.program.chain import IDL, Chain, build
-from tests.program.instructions import HEAD_LENGTH, Assignment, Builder, discriminator
-from tests.program.world import World
+from tests.program.chain import IDL, NOW, SLOT, Chain
+from tests.program.instructions import EXECUTION_ID, HEAD_LENGTH, TASK_ID, Assignment, Builder, discriminator
+from tests.program.world import NOTICE_S, World
 
 SOURCES = Path(IDL_PATH).parent.parent / "src"
 SIZES = {"u8": 1, "i64": 8, "u64": 8, "pubkey": 32}
@@ -108,19 +109,105 @@ def test_the_program_takes_any_id_that_it_is_deployed_under() -> None:
     world.complete()
 
 
-SYSCALLS = {
-    b"sol_get_sysvar",
-    b"sol_invoke_signed_c",
-    b"sol_log_data",
-    b"sol_memcmp_",
-    b"sol_memcpy_",
-    b"sol_memset_",
-    b"sol_sha256",
-    b"sol_try_find_program_address",
-}
+def decoded(kind: object, raw: bytes) -> tuple[object, bytes]:
+    """The value of this IDL type that the bytes begin with, and what follows it."""
+    match kind:
+        case "string":
+            (length,) = struct.unpack_from("<I", raw)
+            assert len(raw) >= 4 + length
+            return raw[4 : 4 + length].decode(), raw[4 + length :]
+        case "pubkey":
+            return Pubkey(raw[:32]), raw[32:]
+        case str():
+            layout = {"u8": "<B", "i64": "<q", "u64": "<Q"}[kind]
+            return struct.unpack_from(layout, raw)[0], raw[struct.calcsize(layout) :]
+        case {"array": ["u8", int(length)]}:
+            return raw[:length], raw[length:]
+        case {"vec": each}:
+            (count,), raw = struct.unpack_from("<I", raw), raw[4:]
+            listed = []
+            for _ in range(count):
+                one, raw = decoded(each, raw)
+                listed.append(one)
+            return tuple(listed), raw
+        case {"defined": {"name": name}}:
+            (entry,) = (entry for entry in IDL["types"] if entry["name"] == name)
+            return entry["type"]["variants"][raw[0]]["name"], raw[1:]
+    raise AssertionError(kind)
 
 
-def test_nothing_in_the_build_can_panic_or_allocate() -> None:
-    """No path to a panic was left by the compiler: the syscalls that end a program are not even imported."""
-    named = set(re.findall(rb"\0((?:sol_|abort|custom_panic)\w*)(?=\0)", build("v0")))
-    assert named == SYSCALLS
+def decoded_fields(listed: list[dict[str, object]], raw: bytes) -> dict[str, object]:
+    """Every field in turn; nothing may be left."""
+    values = {}
+    for field in listed:
+        values[str(field["name"])], raw = decoded(field["type"], raw)
+    assert raw == b""
+    return values
+
+
+PAIR = {"execution_id": EXECUTION_ID, "task_id": TASK_ID}
+TERMS = Assignment(input_uris=("s3://b/k", "file:///p#*"), expected_output_count=3, compute_units=2**53 - 1)
+OUTPUTS = ("s3://b/0", "s3://b/1", "s3://b/2")
+
+
+def test_the_account_reads_by_the_idl() -> None:
+    world = World(assignment=TERMS)
+    world.assign()
+    world.cancel()
+    values = decoded_fields(fields("Execution"), bytes(world.account.data)[8:])
+    assert values == {
+        **vars(TERMS),
+        "layout": 1,
+        "state": "Cancelled",
+        "bump": world.pair.bump,
+        "zero": bytes(4),
+        "assigned_node": world.node.pubkey(),
+        "requester": world.requester.pubkey(),
+        "refund_at": NOW + NOTICE_S,
+        "attempt": SLOT,
+    }
+
+
+def test_the_arguments_of_each_instruction_read_by_the_idl() -> None:
+    pair = Builder(Pubkey.from_string(IDL["address"]), REQUESTER, NODE)
+    sent = {
+        "assign_task": (pair.assign_task(TERMS), vars(TERMS)),
+        "cancel_execution": (pair.cancel_execution(), PAIR),
+        "task_completed": (
+            pair.task_completed(7, OUTPUTS, 12),
+            {**PAIR, "attempt": 7, "output_uris": OUTPUTS, "execution_time": 12},
+        ),
+        "task_failed": (pair.task_failed(7, "é"), {**PAIR, "attempt": 7, "error_message": "é"}),
+        "reclaim": (pair.reclaim(), PAIR),
+    }
+    for entry in IDL["instructions"]:
+        instruction, arguments = sent.pop(entry["name"])
+        assert decoded_fields(entry["args"], bytes(instruction.data)[8:]) == arguments
+    assert not sent
+
+
+def test_each_event_reads_by_the_idl() -> None:
+    world = World(assignment=TERMS)
+    node = world.node.pubkey()
+    assigned = world.chain.accepted(world.pair.assign_task(TERMS), world.requester)
+    cancelled = world.chain.accepted(world.pair.cancel_execution(), world.requester)
+    failed = world.chain.accepted(world.pair.task_failed(SLOT, "é"), world.node)
+    world.chain.pass_time(1)
+    world.assign()
+    completed = world.chain.accepted(world.pair.task_completed(world.head.attempt, OUTPUTS, 12), world.node)
+    content = {name: value for name, value in vars(TERMS).items() if name != "reward"}
+    expected = {
+        "TaskAssigned": (assigned, {**content, "assigned_node": node}),
+        "ExecutionCancelled": (cancelled, {**PAIR, "assigned_node": node, "refund_at": NOW + NOTICE_S}),
+        "TaskFailed": (failed, {**PAIR, "node_address": node, "error_message": "é"}),
+        "TaskCompleted": (
+            completed,
+            {**PAIR, "output_uris": OUTPUTS, "execution_time": 12, "node_address": node},
+        ),
+    }
+    for entry in IDL["events"]:
+        outcome, values = expected.pop(entry["name"])
+        (event,) = outcome.events
+        assert event[:8] == bytes(entry["discriminator"])
+        assert decoded_fields(fields(entry["name"]), event[8:]) == values
+    assert not expected

@@ -10,6 +10,8 @@ import pytest
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
+from solders.rent import Rent
+from solders.system_program import TransferParams, transfer
 
 from tests.program.chain import ERROR_NAMES, FEE, NOW, SLOT, Chain
 from tests.program.instructions import (
@@ -26,6 +28,9 @@ from tests.program.mutants import CLOCK, Cast, mutated, rightful
 SIZE = 100_000 if os.environ.get("FULL") == "1" else 2_000
 PAIRS = 8
 SEED = 20_240_229
+RENTS = (Rent(3_480, 2.0, 50), Rent(6_960, 1.0, 50))
+"""The same sums by both rules."""
+GIFT = 1_000_000
 NAMES = {
     discriminator("global", name): name
     for name in ("assign_task", "cancel_execution", "task_completed", "task_failed", "reclaim")
@@ -86,6 +91,9 @@ class Trial:
             if draw.random() < 0.3:
                 self.cast.chain.pass_time(draw.choice((0, 0, 1, 5, 29, 31, 61, 700)))
             pair = draw.choice(self.pairs)
+            if draw.random() < 0.05:
+                self.disturb(draw, pair.address)
+                before = self.snapshot()
             head = before.head(pair.address)
             attempt = head.attempt - (draw.random() < 0.1) if head else None
             if head:
@@ -100,6 +108,15 @@ class Trial:
             after = self.snapshot()
             self.check(instruction, outcome.error, signers, before, after)
             before = after
+
+    def disturb(self, draw: random.Random, address: Pubkey) -> None:
+        """Somebody funds the address, be it new, alive or closed; or the cluster takes up its other rule of rent."""
+        if draw.random() < 0.5:
+            self.cast.chain.svm.set_rent(draw.choice(RENTS))
+            return
+        stranger = self.cast.stranger
+        gift = TransferParams(from_pubkey=stranger.pubkey(), to_pubkey=address, lamports=GIFT)
+        self.cast.chain.accepted(transfer(gift), self.cast.payer, stranger)
 
     def check(
         self,

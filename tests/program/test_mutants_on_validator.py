@@ -136,7 +136,7 @@ def test_the_same_mutants_end_alike_on_a_real_validator(tmp_path: Path) -> None:
     in_process = [cast.chain.send(mutant, *cast.signers(mutant)).error or "accepted" for mutant in mutants]
     program = tmp_path / "splitup.v3.so"
     program.write_bytes(build("v3"))
-    with validator(program, cast.chain.program_id, genesis) as rpc:
+    with validator(genesis, {cast.chain.program_id: program}) as rpc:
         on_chain = on_validator(rpc, cast, mutants)
     differing = [
         (mutant, there, here)

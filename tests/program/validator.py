@@ -1,4 +1,4 @@
-"""A real solana-test-validator whose first block holds given accounts and the sBPF v3 build."""
+"""A real solana-test-validator whose first block holds given accounts and programs."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ GOSSIP_PORTS = 40
 
 class Rpc:
     def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}"
 
     def __call__(self, method: str, *params: object) -> object:
         return self.batch([(method, params)])[0]
@@ -32,9 +32,7 @@ class Rpc:
             {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
             for number, (method, params) in enumerate(calls)
         ]
-        request = urllib.request.Request(
-            self._url, json.dumps(body).encode(), {"content-type": "application/json"}
-        )
+        request = urllib.request.Request(self.url, json.dumps(body).encode(), {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as response:
             answers = sorted(json.load(response), key=lambda answer: answer["id"])
         for answer in answers:
@@ -59,8 +57,10 @@ def write_accounts(folder: Path, accounts: Mapping[Pubkey, Account]) -> None:
 
 
 @contextmanager
-def validator(program: Path, program_id: Pubkey, accounts: Mapping[Pubkey, Account]) -> Iterator[Rpc]:
-    """Runs until the block ends. Transactions are taken as soon as it is entered."""
+def validator(
+    accounts: Mapping[Pubkey, Account], programs: Mapping[Pubkey, Path], without: Sequence[str] = ()
+) -> Iterator[Rpc]:
+    """Runs until the block ends. Transactions are taken as soon as it is entered. `without` names features."""
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "accounts"
         folder.mkdir()
@@ -70,8 +70,11 @@ def validator(program: Path, program_id: Pubkey, accounts: Mapping[Pubkey, Accou
         command += ["--bind-address", "127.0.0.1", "--rpc-port", str(first), "--faucet-port", str(first + 2)]
         command += ["--gossip-port", str(first + 3)]
         command += ["--dynamic-port-range", f"{first + 4}-{first + 4 + GOSSIP_PORTS - 1}"]
-        command += ["--upgradeable-program", str(program_id), str(program), "none"]
         command += ["--account-dir", str(folder)]
+        for program_id, elf in programs.items():
+            command += ["--upgradeable-program", str(program_id), str(elf), "none"]
+        for feature in without:
+            command += ["--deactivate-feature", feature]
         with Path(work, "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
             try:
                 rpc = Rpc(first)

@@ -8,11 +8,12 @@ import pytest
 from solders.pubkey import Pubkey
 
 from program import IDL_PATH
-from tests.program.chain import IDL, NOW, SLOT, Chain
+from tests.program.chain import ERROR_NAMES, IDL, NOW, SLOT, Chain
 from tests.program.instructions import EXECUTION_ID, HEAD_LENGTH, TASK_ID, Assignment, Builder, discriminator
 from tests.program.world import NOTICE_S, World
 
 SOURCES = Path(IDL_PATH).parent.parent / "src"
+PAGE = SOURCES.parent.parent / "docs" / "program.md"
 SIZES = {"u8": 1, "i64": 8, "u64": 8, "pubkey": 32}
 NODE, REQUESTER = Pubkey([1] * 32), Pubkey([2] * 32)
 
@@ -96,6 +97,13 @@ def test_the_errors_are_those_of_the_source() -> None:
         code += 1
     assert listed == {error["name"]: error["code"] for error in IDL["errors"]}
     assert all(error["msg"] and error["code"] >= 6000 for error in IDL["errors"])
+
+
+def test_the_page_of_the_program_lists_each_error_within_its_range_of_codes() -> None:
+    rows = re.findall(r"^\| (\d{4}) to (\d{4}) \|.*\| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    ranges = [(range(int(first), int(last) + 1), re.findall(r"[A-Z]\w+", names)) for first, last, names in rows]
+    listed = {code: name for codes, names in ranges for code, name in zip(codes, names, strict=True)}
+    assert listed == ERROR_NAMES
 
 
 def test_the_rule_of_the_address_is_named() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.program.chain import Chain, build
 from tests.program.world import World
 
-MAX_BUILD_BYTES = 32 * 1024
+MAX_BUILD_BYTES = 40 * 1024
 PAIRS = 24
 URI = "s3://bucket/tensors/public/x.safetensors#0"
 LONGEST = "s3://" + "b" * 60 + "/" + "k" * 334
@@ -16,10 +16,11 @@ SEARCH_STEP_UNITS = 1_500
 """What the runtime asks for each bump that a search for an address tries."""
 
 NAMES = ("assign_task", "assign_task, taken again", "cancel_execution", "task_completed", "task_failed", "reclaim")
-# In the order of NAMES; of the two for assign_task those of the first bump.
+# In the order of NAMES; of the two for assign_task those of the first bump. A quarter above what was seen, since other
+# compilers build other bytes.
 MAX_UNITS: dict[str, tuple[int, ...]] = {
-    "one URI": (10_000, 6_500, 2_500, 3_500, 3_500, 2_000),
-    "eight URIs of 400 bytes": (60_000, 56_000, 2_500, 54_000, 3_500, 2_000),
+    "one URI": (11_000, 7_000, 3_000, 3_600, 3_600, 2_000),
+    "eight URIs of 400 bytes": (66_000, 62_000, 3_000, 60_000, 3_600, 2_000),
 }
 URIS = {"one URI": (URI,), "eight URIs of 400 bytes": (LONGEST,) * 8}
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,8 +28,18 @@ class ScriptedServer:
     answer: Callable[[Request], tuple[int, dict[str, str], bytes]]
     requests: list[Request] = field(default_factory=list)
     port: int = 0
+    connections: set[asyncio.Task] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(asyncio.current_task())
+        # Whoever asks may leave before it is answered.
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._serve(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
@@ -42,7 +52,6 @@ class ScriptedServer:
         lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items() if value)]
         writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else body))
         await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager
@@ -63,6 +72,9 @@ async def scripted(answer):
     finally:
         storage.close()
         server.close()
+        for connection in script.connections:
+            connection.cancel()
+        await asyncio.gather(*script.connections, return_exceptions=True)
 
 
 @pytest.fixture(autouse=True)

@@ -67,8 +67,8 @@ class LiveView:
         """Ask compute until the task has ended there."""
         async for status in _statuses(self._node, view.assigned.assignment.pair):
             for entered in status.stages[len(view.stages) :]:
+                view.stages.append(entered)
                 self._show(view, entered.stage, entered.at)
-            view.stages = status.stages
 
     def _show(self, view: TaskView, step: str, at: float) -> None:
         place = f"[{self.tasks.index(view) + 1}/{self._count}] {view.name}"

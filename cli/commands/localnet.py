@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import shlex
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from cli.commands.running import run
@@ -35,7 +35,8 @@ async def localnet(args: argparse.Namespace) -> None:
             node = await stack.enter_async_context(running_node(net, f"node-{number + 1}"))
             print(f"{node.name:<10}{node.address}, listener {node.listener_url}, compute {node.compute_url}")
         print("Ctrl-C ends everything", flush=True)
-        await asyncio.Event().wait()
+        with suppress(asyncio.CancelledError):  # an interrupt is how it is meant to end
+            await asyncio.Event().wait()
 
 
 async def tell(net: LocalNetwork) -> None:

@@ -17,17 +17,16 @@ INTERRUPTED = 130
 
 def run(command: Coroutine[Any, Any, None]) -> int:
     """The command's exit status: 0, 1 after an error that is told on standard error, 130 when interrupted."""
+    status = 0
     try:
         asyncio.run(_interruptible(command))
     except* SplitUpError as errors:
         for error in _leaves(errors):
             print(f"{sys.argv[0]}: {type(error).__name__}: {error}", file=sys.stderr)
-        return_code = 1
+        status = 1
     except* (KeyboardInterrupt, asyncio.CancelledError):
-        return_code = INTERRUPTED
-    else:
-        return_code = 0
-    return return_code
+        status = INTERRUPTED
+    return status
 
 
 async def _interruptible(command: Coroutine[Any, Any, None]) -> None:

@@ -16,6 +16,8 @@ ANSWER_TIMEOUT_S: Final = 10.0
 """How long an answer may take beyond the wait that was asked for."""
 BUSY_RETRY_S: Final = 2.0
 """Where a 429 names no Retry-After."""
+MIN_RETRY_S, MAX_RETRY_S = 0.1, 60.0
+"""A Retry-After of nothing is no reason to ask without end, nor a long one to let a deadline pass."""
 
 _SUMMARIES: Final[TypeAdapter[list[TaskSummary]]] = TypeAdapter(list[TaskSummary])
 _PROBLEM: Final[TypeAdapter[dict[str, object]]] = TypeAdapter(dict[str, object])
@@ -154,7 +156,7 @@ def _raise(answer: httpx.Response) -> NoReturn:
 
 
 def _retry_after_s(answer: httpx.Response) -> float:
-    try:
-        return max(0.0, float(answer.headers.get("Retry-After", BUSY_RETRY_S)))
-    except ValueError:
-        return BUSY_RETRY_S
+    """Retry-After in whole seconds; compute sends no dates."""
+    text = answer.headers.get("Retry-After", "")
+    asked_s = float(text) if text.isascii() and text.isdigit() and len(text) < 10 else BUSY_RETRY_S
+    return min(max(asked_s, MIN_RETRY_S), MAX_RETRY_S)

@@ -1,19 +1,19 @@
-"""What follows from what was seen. Pure: the journal's row and a message in, changes of the journal out.
+"""What follows from what an account shows. Pure: the journal's row and a sighting in, changes of the journal out.
 
-No function here waits, reads or sends; the shell (intake.py, tasks.py, submission.py) applies the changes, and the
-state that they lead to says what is done next.
+No function here, in computation.py or in landing.py waits, reads or sends; the shell (observe.py, tasks.py,
+submission.py, lander.py) applies the changes, and the state that they lead to says what is done next.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from listener.chain.accounts import ExecutionState
+from listener.chain.accounts import LIVE_STATES, ExecutionState
 from listener.journal.changes import Change, Insert, Move, PassOver, Renumber, Restart, Seen, Supersede
 from listener.journal.records import Assignment, Task
-from listener.journal.states import ENDED, UNSIGNED, Owed, State
-from listener.rules import Accept, Miss, Refuse, Rules, is_too_late, judge
-from shared.ids import Attempt, Slot
-from shared.messages import TaskResult, TaskStatus
+from listener.journal.states import ENDED, UNSIGNED, Owed, State, SubmissionKind
+from listener.rules import Accept, Miss, Refuse, Rules, judge
+from shared.ids import Slot
+from shared.messages import TaskResult
 
 MAX_ERROR_MESSAGE_BYTES: Final = 256
 """What the program takes."""
@@ -23,7 +23,7 @@ ACCOUNT_GONE: Final = "AccountGone"
 REASSIGNED: Final = "Reassigned"
 ENDED_ELSEWHERE: Final = "EndedElsewhere"
 """The account shows an end that none of this journal's signatures made; settlement finds out which."""
-DEADLINE_PASSED: Final = "DeadlinePassed"
+COMPLETED_BEFORE: Final = "CompletedBefore"
 _TAKEN_BACK_BY_FORKS: Final = frozenset({CANCELLED_BY_REQUESTER, ACCOUNT_GONE, ENDED_ELSEWHERE})
 
 
@@ -55,31 +55,57 @@ def on_account(seen: Sighting, known: Task | None, completed: bool, rules: Rules
         return NOTHING
     if seen.assignment.content_hash != known.content_hash:
         return Decision(alarm="the account shows other content under the same attempt")
-    return _ON_SAME_ATTEMPT[seen.state](seen.assignment, known)
+    match seen.state:
+        case ExecutionState.ASSIGNED:
+            return _on_assigned(seen.assignment, known, completed, rules, now)
+        case ExecutionState.CANCELLED:
+            return _on_cancelled(seen.assignment, known)
+        case _:
+            return _on_ended(seen.assignment, known)
 
 
 def on_gone(known: Task | None, slot: Slot) -> Decision:
     """The account does not exist at `slot`, or is no execution account any more."""
     if known is None or known.state not in UNSIGNED or slot < known.verified_slot:
         return NOTHING
-    return Decision((_cancelled(known, ACCOUNT_GONE, slot),))
+    return Decision((cancelled(known, ACCOUNT_GONE, slot),))
 
 
 def _on_new_attempt(seen: Sighting, known: Task | None, completed: bool, rules: Rules, now: float) -> Decision:
-    if known is not None and known.state == State.CONFIRMED:
-        return NOTHING  # once it is finalized, or taken back, the account is looked at again
-    ends = () if known is None or known.state in ENDED else (Supersede(known.id), _cancelled(known, REASSIGNED))
-    if seen.state is not ExecutionState.ASSIGNED:
+    if known is not None and known.state == State.CONFIRMED and known.ends_as is State.PAID:
+        return NOTHING  # the next listing looks again, when it is finalized or was taken back
+    ends = () if known is None else _over(known)
+    assignment = seen.assignment
+    if seen.state not in LIVE_STATES:
         return Decision(ends)
     if completed:
-        assignment = seen.assignment
         reason = "the pair was completed before"
         return Decision(
             (*ends, PassOver(assignment.account, assignment.attempt, assignment.verified_slot, reason))
         )
-    if known is not None and ends and known.content_hash == seen.assignment.content_hash:
-        return Decision((_renumbered(known, seen.assignment),))
-    return Decision((*ends, _taken_in(seen.assignment, rules, now)))
+    if seen.state is ExecutionState.CANCELLED:
+        return Decision((*ends, Insert(assignment, State.CANCELLED, CANCELLED_BY_REQUESTER)))
+    if known is not None and _goes_on(known) and known.content_hash == assignment.content_hash:
+        return Decision((_renumbered(known, assignment),))
+    return Decision((*ends, _taken_in(assignment, rules, now)))
+
+
+def _over(known: Task) -> tuple[Change, ...]:
+    """The account shows a higher attempt: this one ends, if it has not ended before."""
+    if known.state in ENDED:
+        return ()
+    if known.state == State.CONFIRMED:  # what landed freed the account to be assigned again
+        over = Move(known.id, known.state, known.ends_as or State.FAILED, owed=Owed.UNPAID)
+    else:
+        over = cancelled(known, REASSIGNED)
+    return Supersede(known.id), over
+
+
+def _goes_on(known: Task) -> bool:
+    """Whether its work is of use under a higher attempt. A failure that was sent is an answer: it is run again."""
+    if known.state == State.SUBMITTING:
+        return known.submission is SubmissionKind.COMPLETED
+    return known.state in UNSIGNED
 
 
 def _taken_in(assignment: Assignment, rules: Rules, now: float) -> Insert:
@@ -100,17 +126,34 @@ def _renumbered(known: Task, seen: Assignment) -> Change:
     return Restart(known.id, known.state, seen.attempt, seen.verified_slot)
 
 
-def _cancelled(known: Task, reason: str, slot: Slot | None = None) -> Move:
+def cancelled(known: Task, reason: str, slot: Slot | None = None) -> Move:
     return Move(known.id, known.state, State.CANCELLED, reason, owed=Owed.STOP, verified_slot=slot)
 
 
-def _on_assigned(seen: Assignment, known: Task) -> Decision:
+def _on_assigned(seen: Assignment, known: Task, completed: bool, rules: Rules, now: float) -> Decision:
     is_back = known.state == State.CANCELLING or (
         known.state == State.CANCELLED and known.reason in _TAKEN_BACK_BY_FORKS
     )
-    if is_back and seen.verified_slot > known.verified_slot:
-        return Decision((Restart(known.id, known.state, seen.attempt, seen.verified_slot),))
+    if is_back and seen.verified_slot > known.verified_slot and not completed:
+        again = _taken_again(seen, known, rules, now)
+        if again:
+            return Decision(again)
     return NOTHING if known.state in ENDED else Decision((_seen(seen, known),))
+
+
+def _taken_again(seen: Assignment, known: Task, rules: Rules, now: float) -> tuple[Change, ...]:
+    """Judged once more, since what was refused may have been cancelled, or gone, before that was sent."""
+    restart = Restart(known.id, known.state, seen.attempt, seen.verified_slot)
+    match judge(seen, rules, now):
+        case Accept():
+            return (restart,)
+        case Miss(reason):
+            return restart, Move(known.id, State.ACCEPTED, State.MISSED, reason, owed=Owed.STOP)
+        case Refuse(reason, message, is_told=True):
+            told = failure(seen, message)
+            return restart, Move(known.id, State.ACCEPTED, State.COMPUTED, reason, told, State.REFUSED)
+        case Refuse():
+            return ()
 
 
 def _on_cancelled(seen: Assignment, known: Task) -> Decision:
@@ -127,12 +170,14 @@ def _on_cancelled(seen: Assignment, known: Task) -> Decision:
                 ),
             )
         )
+    if known.state == State.COMPUTED and known.submission is SubmissionKind.FAILED:
+        return Decision((cancelled(known, CANCELLED_BY_REQUESTER, seen.verified_slot),))
     return NOTHING if known.state in ENDED else Decision((_seen(seen, known),))
 
 
 def _on_ended(seen: Assignment, known: Task) -> Decision:
     if known.state in UNSIGNED:
-        return Decision((_cancelled(known, ENDED_ELSEWHERE, seen.verified_slot),))
+        return Decision((cancelled(known, ENDED_ELSEWHERE, seen.verified_slot),))
     return NOTHING
 
 
@@ -140,58 +185,19 @@ def _seen(seen: Assignment, known: Task) -> Seen:
     return Seen(known.id, seen.verified_slot, seen.refund_at)
 
 
-_ON_SAME_ATTEMPT: Final = {
-    ExecutionState.ASSIGNED: _on_assigned,
-    ExecutionState.CANCELLED: _on_cancelled,
-    ExecutionState.FAILED: _on_ended,
-    ExecutionState.COMPLETED: _on_ended,
-}
+def may_be_signed(seen: Sighting | None, task: Task) -> bool:
+    """Whether the account shows this attempt with this content, and as one that the node may still end."""
+    return (
+        seen is not None
+        and seen.state in LIVE_STATES
+        and seen.assignment.attempt == task.attempt
+        and seen.assignment.content_hash == task.content_hash
+    )
 
 
-def on_time(task: Task, now: float, landing_margin_s: float) -> Decision:
-    """An unsigned task whose result could not land any more is over: nothing is signed or sent."""
-    if not is_too_late(task, now, landing_margin_s):
-        return NOTHING
-    if task.state == State.CANCELLING or task.end == task.refund_at:
-        return Decision((_cancelled(task, task.reason or CANCELLED_BY_REQUESTER),))
-    return Decision((Move(task.id, task.state, State.MISSED, DEADLINE_PASSED, owed=Owed.STOP),))
-
-
-def on_status(task: Task, status: TaskStatus | None) -> Decision:
-    """What compute's answer about a running task means; `status` is None where compute does not know the pair."""
-    if status is None or status.attempt != task.attempt:
-        if task.state == State.CANCELLING:
-            return stopped(task)
-        return Decision((Restart(task.id, task.state, task.attempt, task.verified_slot),))
-    if task.state == State.CANCELLING and status.reason == DEADLINE_PASSED:
-        return stopped(task)
-    if status.result is None:
-        return NOTHING
-    if status.reason == DEADLINE_PASSED:
-        return Decision((Move(task.id, task.state, State.MISSED, DEADLINE_PASSED, owed=Owed.STOP),))
-    return on_result(task, status.result, status.reason)
-
-
-def on_result(task: Task, result: TaskResult, reason: str | None) -> Decision:
-    """The computation ended. A failure after a cancellation is sent to nobody."""
-    if (result.execution_id, result.task_id) != (task.execution_id, task.task_id):
-        result, reason = failure(task, "compute answered with the result of another task"), "ResultOfAnotherTask"
-    if result.success:
-        return Decision((Move(task.id, task.state, State.COMPUTED, result=result, ends_as=State.PAID),))
-    if task.state == State.CANCELLING:
-        return Decision((_cancelled(task, CANCELLED_BY_REQUESTER),))
-    cut = result.model_copy(update={"error_message": cut_to_bytes(result.error_message or "failed")})
-    return Decision((Move(task.id, task.state, State.COMPUTED, reason, cut, ends_as=State.FAILED),))
-
-
-def on_refused_by_compute(task: Task, reason: str, message: str) -> Decision:
-    """Compute will not have it: the task fails with compute's words."""
-    return on_result(task, failure(task, message), reason)
-
-
-def stopped(task: Task) -> Decision:
-    """A cancelled task runs no more."""
-    return Decision((_cancelled(task, task.reason or CANCELLED_BY_REQUESTER),))
+def on_completed_before(task: Task) -> Decision:
+    """A completion of the pair was finalized while it was computed again: it is not submitted twice."""
+    return Decision((cancelled(task, COMPLETED_BEFORE),))
 
 
 def failure(assignment: Assignment, message: str) -> TaskResult:
@@ -209,10 +215,8 @@ def cut_to_bytes(text: str, limit: int = MAX_ERROR_MESSAGE_BYTES) -> str:
     return text.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 
 
-def is_worth_a_look(state: ExecutionState, attempt: Attempt, known: Task | None) -> bool:
-    """Whether the whole account may say more than the row, by the head that a listing showed."""
-    if known is None or attempt != known.attempt:
-        return known is None or attempt > known.attempt
+def is_worth_a_look(state: ExecutionState, known: Task) -> bool:
+    """Whether the whole account may say more than the row of its attempt, by the head that a listing showed."""
     if state is ExecutionState.CANCELLED:
         return known.state not in ENDED and not known.refund_at
     return known.state == State.CANCELLING or known.reason in _TAKEN_BACK_BY_FORKS

@@ -11,7 +11,7 @@ from typing import Final
 
 from solders.pubkey import Pubkey
 
-from listener.chain.accounts import list_live
+from listener.chain.accounts import ExecutionHead, list_live
 from listener.chain.backfill import signatures_since
 from listener.chain.feed import Connected, LogFeed, Notification, SlotSeen
 from listener.chain.idl import Program
@@ -25,7 +25,7 @@ from listener.mentions import Mentions
 from listener.settings import ListenerSettings
 from shared.backoff import Backoff
 from shared.clock import Clock
-from shared.errors import ChainError, RpcRefused
+from shared.errors import ChainError, IdlInvalid, RpcRefused
 from shared.ids import Slot
 from shared.logs import fields
 
@@ -64,6 +64,7 @@ class Intake:
         self._backfill_soon = asyncio.Event()
         self._mentions = Mentions(rpc, program, node, journal, looks, self._list_soon)
         self._settles_at: Slot | None = None
+        self._has_settled = True
         self._listing_refused = False
         self.listed = asyncio.Event()
         """Set once the live accounts were listed."""
@@ -92,7 +93,7 @@ class Intake:
             match message:
                 case Connected():
                     log.info("the websocket is open", extra=fields(url=self._settings.ws_url))
-                    self._settles_at = None
+                    self._settles_at, self._has_settled = None, False
                     self._list_soon.set()
                     self._backfill_soon.set()
                 case SlotSeen(slot):
@@ -102,9 +103,12 @@ class Intake:
 
     def _on_slot(self, slot: Slot) -> None:
         """Logs are collected only of what is executed after the subscription: look once more when that is past."""
+        if self._has_settled:
+            return
         if self._settles_at is None:
             self._settles_at = Slot(slot + SETTLED_SLOTS)
-        elif slot == self._settles_at:
+        elif slot >= self._settles_at:
+            self._has_settled = True
             self._backfill_soon.set()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], soon: asyncio.Event, interval_s: float) -> None:
@@ -129,16 +133,13 @@ class Intake:
         newest = await self._newest_finalized() if await self._journal.cursor() is None else None
         try:
             heads = await list_live(self._rpc, self._program, self._node)
-        except RpcRefused as error:
+        except (RpcRefused, IdlInvalid) as error:
             self._refused(error)
             return
         self._listing_refused = False
-        self.listed.set()
         async with asyncio.TaskGroup() as group:
             for address, head in heads:
-                known = await self._journal.latest(str(address))
-                is_new = known is None and not await self._journal.knows(str(address), head.attempt)
-                if is_new or (known is not None and is_worth_a_look(head.state, head.attempt, known)):
+                if await self._is_worth_a_look(str(address), head):
                     group.create_task(self._looks.take(str(address), listed=head.attempt))
             listed = {str(address) for address, _ in heads}
             for task in await self._journal.tasks_in(UNSIGNED):
@@ -146,9 +147,18 @@ class Intake:
                     group.create_task(self._looks.take(task.account))
         if newest is not None:
             await self._journal.apply(newest)
+        self.listed.set()
         await self._clock.sleep(LISTING_PAUSE_S)
 
-    def _refused(self, error: RpcRefused) -> None:
+    async def _is_worth_a_look(self, account: str, head: ExecutionHead) -> bool:
+        """Whether the journal does not know this attempt, or the head says more than its row."""
+        known = await self._journal.latest(account)
+        if known is None or head.attempt > known.attempt:
+            return not await self._journal.knows(account, head.attempt)
+        return head.attempt == known.attempt and is_worth_a_look(head.state, known)
+
+    def _refused(self, error: ChainError) -> None:
+        """By the provider, or since the IDL's account has no fixed head to filter by."""
         if not self._listing_refused:
             log.warning(
                 "the endpoint refuses getProgramAccounts; signature lists alone are followed",

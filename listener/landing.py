@@ -22,6 +22,7 @@ EXPLAINED_BY_THE_ACCOUNT: Final = frozenset(
     }
 )
 """After these errors of the program the account is read again: it tells how the task ends."""
+PAID_BEFORE: Final = "PaidBeforeItWasAssignedAgain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,20 @@ def on_landed(row: Outbox, task: Task, landed: Landed) -> Decision:
     if observed.to is row.status and landed.slot == row.slot:
         return NOTHING
     if row.superseded:
-        return Decision((observed,), alarm="a superseded signature landed" if landed.error is None else None)
+        return _on_superseded(row, task, landed, observed)
     return Decision((observed, *_moves(row, task, landed)))
+
+
+def _on_superseded(row: Outbox, task: Task, landed: Landed, observed: Observe) -> Decision:
+    """It landed before the account was assigned again: what it paid is booked, and the pair is never run again."""
+    if row.kind is SubmissionKind.FAILED or landed.error is not None:
+        return Decision((observed,))
+    alarm = "a completion had been paid before the pair was assigned again" if row.slot is None else None
+    if not landed.is_finalized:
+        return Decision((observed,), alarm)
+    paid = Move(task.id, State.CANCELLED, State.PAID, PAID_BEFORE, owed=Owed.PAID)
+    booked = (paid,) if task.state == State.CANCELLED and task.attempt == row.attempt else ()
+    return Decision((observed, *booked, Complete(task.pair_hash)), alarm)
 
 
 def on_lost(row: Outbox, task: Task) -> Decision:

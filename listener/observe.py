@@ -1,10 +1,12 @@
 """From a look at an account to changes of the journal: the one way by which the chain moves a task."""
 
+from listener.chain.idl import TaskAssigned
 from listener.chain.rpc import Commitment
 from listener.chain_clock import ChainClock
 from listener.decisions import Decision, on_account, on_gone
 from listener.journal.changes import PassOver
 from listener.journal.records import EventRow, Task
+from listener.journal.states import ENDED
 from listener.look import Look, View
 from listener.rules import Rules
 from listener.steps import Steps
@@ -34,7 +36,8 @@ class Observer:
         """
         while True:
             known = await self._steps.journal.latest(account)
-            view = await self._look.at(account, at_least, commitment, is_new=known is None)
+            is_new = known is None or known.state in ENDED
+            view = await self._look.at(account, at_least, commitment, is_new=is_new)
             decision = await self._decide(view, known, account, _heard_of(events, listed))
             about = view.sighting.assignment if view.sighting else known
             try:
@@ -50,7 +53,7 @@ class Observer:
 
     async def _decide(self, view: View, known: Task | None, account: str, heard_of: Attempt | None) -> Decision:
         if view.sighting is None:
-            if known is None and heard_of is not None:
+            if heard_of is not None and (known is None or (known.state in ENDED and heard_of > known.attempt)):
                 return Decision((PassOver(account, heard_of, view.slot, view.why),))
             return on_gone(known, view.slot)
         completed = await self._steps.journal.is_completed(view.sighting.assignment.pair_hash)
@@ -58,5 +61,6 @@ class Observer:
 
 
 def _heard_of(events: tuple[EventRow, ...], listed: Attempt | None) -> Attempt | None:
-    """The attempt that was told of; an event has none, but is written in the slot that is its attempt."""
-    return listed if listed is not None or not events else Attempt(events[0].slot)
+    """The attempt that was told of; an assignment's event has none, but is written in the slot that is its attempt."""
+    assigned = [Attempt(event.slot) for event in events if event.name == TaskAssigned.__name__]
+    return listed if listed is not None or not assigned else assigned[0]

@@ -7,7 +7,7 @@ from listener.compute_client import ComputeClient
 from listener.journal.journal import Journal
 from listener.journal.states import ENDED
 from shared.clock import Clock
-from shared.errors import ComputeBusy, ComputeUnavailable
+from shared.errors import ComputeError
 from shared.ids import OPERATOR, TaskKey
 from shared.logs import fields
 from shared.messages import Stage, TaskSummary
@@ -25,7 +25,7 @@ async def reconcile_for_ever(compute: ComputeClient, journal: Journal, clock: Cl
         try:
             await reconcile(compute, journal)
             await clock.sleep(INTERVAL_S)
-        except (ComputeUnavailable, ComputeBusy) as error:
+        except ComputeError as error:
             log.warning("compute's tasks are not known", extra=fields(error=str(error)))
             await clock.sleep(RETRY_S)
 

@@ -34,7 +34,7 @@ class ListenerSettings(BaseSettings):
         "confirmed", description="Commitment at which an assignment must stand before its result is submitted."
     )
     landing_margin_s: float = Field(
-        15.0, ge=0, description="Seconds before the deadline that a result needs to land."
+        15.0, ge=0, le=86_400, description="Seconds before the deadline that a result needs to land."
     )
     min_reward_lamports: int = Field(0, ge=0, description="Least reward of an assignment, in lamports.")
     max_compute_units: int = Field(10_000_000, ge=1, description="Most declared compute units of an assignment.")

@@ -11,10 +11,10 @@ from listener.compute_client import ComputeClient, Storing
 from listener.decisions import NOTHING, Decision, Sighting
 from listener.journal.changes import Complete, Move, Owe
 from listener.journal.records import Task
-from listener.journal.states import Owed, State
+from listener.journal.states import WATCHED, Owed, State
 from listener.look import Look
 from listener.steps import Steps
-from shared.errors import ChainError, ComputeBusy, ComputeUnavailable, StateConflict
+from shared.errors import ChainError, ComputeError, StateConflict
 from shared.logs import fields
 
 AGAIN_S: Final = 5.0
@@ -55,7 +55,7 @@ class Settlement:
             await _PAY_OFF[task.owed](self, task)
         except StateConflict:
             self._wake.set()
-        except (ComputeUnavailable, ComputeBusy, ChainError) as error:
+        except (ComputeError, ChainError) as error:
             log.warning("not settled yet", extra=fields(**task.log_fields, owed=task.owed.value, error=str(error)))
 
     async def _stop(self, task: Task) -> None:
@@ -63,6 +63,9 @@ class Settlement:
             await self._steps.take(task, Decision((Owe(task.id, Owed.STOP, Owed.UNPAID),)))
 
     async def _acknowledge_unpaid(self, task: Task) -> None:
+        signatures = await self._steps.journal.signatures_of(task.id)
+        if any(row.status in WATCHED for row in signatures):
+            return  # one of them may have been paid
         if task.state in (State.CANCELLED, State.MISSED):
             seen = await self._look.at(task.account, task.verified_slot, "finalized", is_new=False)
             decision = on_final_account(task, seen.sighting, await self._final_time())

@@ -1,5 +1,6 @@
 """The one way by which tasks change: written to the journal, then logged, then told to whoever goes on with them."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -35,13 +36,20 @@ class Steps:
             log.error(decision.alarm, extra=fields(**_about(about)))
         if not decision.changes:
             return False
-        await self.journal.apply(*decision.changes)
+        try:
+            await self.journal.apply(*decision.changes)
+        except asyncio.CancelledError:
+            self._wake(decision)  # it may be written all the same, and somebody must go on with it
+            raise
         for change in decision.changes:
             _log(about, change)
+        self._wake(decision)
+        return True
+
+    def _wake(self, decision: Decision) -> None:
         for task in {_changed_task(change) for change in decision.changes if isinstance(change, _WAKING)}:
             for wake in self._wakes:
                 wake(task)
-        return True
 
 
 def _changed_task(change: Insert | Move | Restart | Renumber | Sign | Owe) -> int | None:

@@ -1,22 +1,33 @@
 """From a result to a signed transaction: the account is looked at, then signed and stored; the lander sends it."""
 
+import logging
 from dataclasses import dataclass
+from typing import Final
 
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
+from solders.signature import Signature
 
 from listener.chain.idl import Program
 from listener.chain.rpc import Commitment, Rpc
 from listener.chain.transactions import sign_transaction
 from listener.chain_clock import ChainClock
-from listener.decisions import Decision, on_time
+from listener.computation import on_time
+from listener.decisions import Decision, may_be_signed, on_completed_before
 from listener.journal.changes import Sign
 from listener.journal.records import Task
-from listener.journal.states import State
+from listener.journal.states import WATCHED, State, SubmissionKind
 from listener.observe import Observer
 from listener.settings import ListenerSettings
 from listener.steps import Steps
+from shared.ids import Slot
+from shared.logs import fields
+
+AGAIN_S: Final = 2.0
+"""Between two looks at an account that does not show what would be signed for."""
+
+log = logging.getLogger("listener.submission")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +69,43 @@ class Submission:
         self._terms = terms
 
     async def submit(self, task: Task) -> float:
-        """Sign and store, where the assignment still stands and time is left. Returns seconds to wait: none.
+        """Sign and store, where the assignment still stands and time is left. Returns seconds to wait before more.
 
         Raises ChainError, such as while the assignment does not stand yet at the operator's commitment.
         """
-        await self._observer.observe(task.account, task.verified_slot, commitment=self._terms.commitment)
+        view = await self._observer.observe(task.account, task.verified_slot, commitment=self._terms.commitment)
         task = await self._steps.journal.task(task.id)
         if task.state is not State.COMPUTED:
             return 0.0
+        if not may_be_signed(view.sighting, task):
+            log.warning("the account does not show this attempt", extra=fields(**task.log_fields))
+            return AGAIN_S
+        if await self._steps.journal.is_completed(task.pair_hash):
+            await self._steps.take(task, on_completed_before(task))
+            return 0.0
+        if await self._may_have_landed_before(task, view.slot):
+            log.warning("an older signature of the pair may have been paid", extra=fields(**task.log_fields))
+            return AGAIN_S
         late = on_time(task, await self._chain_clock.now(), self._terms.landing_margin_s)
         if not await self._steps.take(task, late):
             await self._steps.take(task, Decision((await self._signed(task),)))
         return 0.0
+
+    async def _may_have_landed_before(self, task: Task, at: Slot) -> bool:
+        """Whether a completion under an earlier attempt, whose answer was lost, was paid before this one began.
+
+        Above the slot in which the account was assigned again it cannot land any more, so one answer is enough.
+        """
+        older = [
+            Signature.from_string(row.signature)
+            for attempt in await self._steps.journal.tasks_of(task.key)
+            for row in await self._steps.journal.signatures_of(attempt.id)
+            if row.superseded and row.status in WATCHED and row.kind is SubmissionKind.COMPLETED
+        ]
+        if not older:
+            return False
+        answer = await self._rpc.get_signature_statuses(older, search_history=True)
+        return answer.slot < at or any(status is not None and status.err is None for status in answer.statuses)
 
     async def _signed(self, task: Task) -> Sign:
         blockhash = await self._rpc.get_latest_blockhash()

@@ -8,13 +8,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from listener.chain_clock import ChainClock
+from listener.computation import on_refused_by_compute, on_result, on_status, on_time, stopped
 from listener.compute_client import Accepted, ComputeClient, Finished, Stopped, Storing
-from listener.decisions import Decision, on_refused_by_compute, on_result, on_status, on_time, stopped
+from listener.decisions import Decision
 from listener.journal.changes import Move
 from listener.journal.records import Task
 from listener.journal.states import UNSIGNED, State
@@ -24,6 +24,7 @@ from shared.errors import (
     ChainError,
     ComputeBusy,
     ComputeConflict,
+    ComputeError,
     ComputeRefused,
     ComputeUnavailable,
     StateConflict,
@@ -123,12 +124,11 @@ class Drive:
         work, change = asyncio.ensure_future(step), asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait((work, change), return_when=asyncio.FIRST_COMPLETED)
-            return work.result() if work.done() else 0.0
         finally:
-            for future in (work, change):
-                future.cancel()
-                with suppress(asyncio.CancelledError):
-                    await future
+            work.cancel()
+            change.cancel()
+            await asyncio.wait((work, change))  # and not `await work`: who cancels us meanwhile must be heard
+        return 0.0 if work.cancelled() else work.result()
 
     async def _attempt(self, task: Task) -> float:
         """Do one step. Returns the seconds to wait before the next."""
@@ -138,7 +138,7 @@ class Drive:
             return 0.0
         except ComputeBusy as busy:
             return busy.retry_after_s
-        except (ComputeUnavailable, ChainError) as error:
+        except (ComputeError, ChainError) as error:
             self._failures += 1
             log.warning("waits", extra=fields(**task.log_fields, error=str(error)))
             return RETRY.delay_s(self._failures - 1, self._rng)
@@ -178,7 +178,9 @@ class Drive:
     async def _conflict(self, task: Task, conflict: ComputeConflict) -> float:
         """Compute knows a higher attempt (the account tells whether it is right), or other content."""
         if conflict.problem.get("attempt") == task.attempt:
-            await self._with.steps.take(task, on_refused_by_compute(task, "ContentDiffers", str(conflict)))
+            alarm = "compute knows other content under the same attempt"
+            refused = on_refused_by_compute(task, "ContentDiffers", str(conflict), alarm=alarm)
+            await self._with.steps.take(task, refused)
             return 0.0
         await self._with.look_again(task.account)
         raise ComputeUnavailable(f"compute is at another attempt: {conflict}") from conflict

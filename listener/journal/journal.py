@@ -122,7 +122,7 @@ class Journal:
         return {State(row["state"]): row["number"] for row in rows}
 
     async def check(self) -> None:
-        """Write a row and take it back, through to the disk. Raises JournalError."""
+        """Write a row, through to the disk. Raises JournalError."""
         await self._database.write(
             lambda db: db.execute(
                 "INSERT INTO identity VALUES ('checked', '') ON CONFLICT DO UPDATE SET value = ''"

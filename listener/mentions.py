@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,12 +18,14 @@ from listener.journal.journal import Journal
 from listener.journal.records import EventRow
 from listener.journal.states import UNSIGNED
 from listener.looks import Looks
-from shared.errors import EventInvalid, RpcInvalid, RpcRefused
+from shared.errors import EventInvalid, RpcInvalid, RpcRefused, RpcUnavailable
 from shared.ids import Slot
 from shared.logs import fields
 
 REMEMBERED: Final = 20_000
 """Transactions read lately, so that no list has them read again."""
+TRIES: Final = 5
+"""Of a backfill at one transaction, before it is left to the listing."""
 
 log = logging.getLogger("listener.mentions")
 
@@ -45,6 +47,7 @@ class Mentions:
         self._looks = looks
         self._list_soon = list_soon
         self._read: OrderedDict[tuple[Signature, Slot], None] = OrderedDict()
+        self._failed: Counter[Signature] = Counter()
 
     async def on_notification(self, told: Notification) -> None:
         """Of a transaction without an event in its log the signature lists tell once more: it may call itself."""
@@ -57,7 +60,10 @@ class Mentions:
             self._remember(told.signature, told.slot)
 
     async def on_listed(self, row: SignatureRow) -> None:
-        """Read the transaction, unless it failed or was read. Raises ChainError where the endpoint does not answer."""
+        """Read the transaction, unless it failed or was read.
+
+        Raises ChainError where the endpoint does not answer, or (the first few times) does not have what it listed.
+        """
         if row.err is not None or (row.signature, row.slot) in self._read:
             return
         try:
@@ -65,20 +71,33 @@ class Mentions:
         except (RpcInvalid, RpcRefused) as error:
             # Passed over: whoever wrote it may have made it unreadable. The listing finds its account.
             log.info("a transaction cannot be read", extra=fields(signature=row.signature, error=str(error)))
-            found = None
-        if found is None or (found.err is None and not await self._act_on_transaction(row.signature, found)):
             self._list_soon.set()
+        else:
+            if found is None:
+                self._once_more(row, "the endpoint does not have a transaction that it listed")
+            elif found.err is None:
+                await self._act_on_transaction(row, found)
         self._remember(row.signature, row.slot)
 
-    async def _act_on_transaction(self, signature: Signature, found: TransactionRead) -> bool:
+    async def _act_on_transaction(self, row: SignatureRow, found: TransactionRead) -> None:
         parsed = parse_logs(found.logs, str(self._program.program_id))
-        if parsed.truncated:
-            return False
         try:
             called = self._called_events(found)
         except RpcInvalid:
-            return False
-        return await self._act_on(signature, found.slot, (*parsed.events, *called))
+            self._list_soon.set()
+            return
+        if parsed.truncated:
+            self._list_soon.set()
+        elif not await self._act_on(row.signature, found.slot, (*parsed.events, *called)):
+            self._once_more(row, "an account that a transaction tells of cannot be read")
+
+    def _once_more(self, row: SignatureRow, reason: str) -> None:
+        """Keep the cursor where it is for a few tries; no transaction may keep it there for ever."""
+        self._failed[row.signature] += 1
+        if self._failed[row.signature] < TRIES:
+            raise RpcUnavailable(f"{reason}: {row.signature}")
+        log.warning(reason, extra=fields(signature=row.signature))
+        self._list_soon.set()
 
     def _called_events(self, found: TransactionRead) -> list[tuple[int, bytes]]:
         """Those that the program wrote by calling itself. Raises RpcInvalid."""
@@ -119,6 +138,7 @@ class Mentions:
         return [task.account for task in tasks if task.execution_id == event.execution_id]
 
     def _remember(self, signature: Signature, slot: Slot) -> None:
+        del self._failed[signature]
         self._read[signature, slot] = None
         if len(self._read) > REMEMBERED:
             self._read.popitem(last=False)

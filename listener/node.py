@@ -74,13 +74,15 @@ class Node:
         for part in (self._runner, self._lander, self._settlement):
             steps.tell(part.changed)
         self._intake_life: asyncio.Task[None] | None = None
+        self._is_closed = False
         self.checks = Checks(readiness_checks(self._intake, rpc, journal, self._compute, key.pubkey(), settings))
 
     async def live(self) -> None:
         """Until cancelled. Raises WrongCluster, or ConfigurationError where the journal is of another cluster."""
         await self._check_cluster()
         async with asyncio.TaskGroup() as group:
-            self._intake_life = group.create_task(self._intake.run())
+            if not self._is_closed:
+                self._intake_life = group.create_task(self._intake.run())
             group.create_task(self._runner.run())
             group.create_task(self._lander.run())
             group.create_task(self._settlement.run())
@@ -89,6 +91,7 @@ class Node:
 
     def close_intake(self) -> None:
         """Nothing new is taken; only what is computed goes further."""
+        self._is_closed = True
         if self._intake_life is not None:
             self._intake_life.cancel()
         self._runner.close()

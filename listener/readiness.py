@@ -29,7 +29,8 @@ def readiness_checks(
 
     async def endpoint() -> tuple[bool, str, str | None]:
         slot = await rpc.get_slot()
-        return True, f"{settings.rpc_url} at slot {slot}", None
+        told = "; it refuses getProgramAccounts" if intake.is_listing_refused else ""
+        return True, f"{settings.rpc_url} at slot {slot}{told}", None
 
     async def cursor() -> tuple[bool, str, str | None]:
         known = await journal.cursor()

@@ -104,7 +104,7 @@ class LogFeed:
         )
         await connection.send(_request(_SLOTS, "slotSubscribe"))
         self._slot = Slot(0)
-        answered: set[object] = set()
+        awaited = {_LOGS, _SLOTS}
         silent_at = self._clock.monotonic() + self._silence_s
         while True:
             try:
@@ -112,13 +112,13 @@ class LogFeed:
                     document = _parsed(await connection.recv())
             except TimeoutError:
                 raise TimeoutError(f"no newer slot within {self._silence_s:g} s") from None
-            if "id" in document:
-                if document.get("error") is not None:
-                    raise RpcInvalid(f"a subscription was refused: {document['error']!a:.300}")
-                answered.add(document["id"])
-                if answered == {_LOGS, _SLOTS}:
+            if document.get("error") is not None:
+                raise RpcInvalid(f"a subscription was refused: {document['error']!a:.300}")
+            answered = document.get("id")
+            if isinstance(answered, int) and answered in awaited:
+                awaited.remove(answered)
+                if not awaited:
                     yield Connected()
-                continue
             message = _message(document)
             if isinstance(message, SlotSeen):
                 if message.slot <= self._slot:
@@ -146,7 +146,7 @@ def _parsed(text: str | bytes) -> dict[str, object]:
 
 
 def _message(document: dict[str, object]) -> Notification | SlotSeen | None:
-    """A notification as a value; None for what the node does not know. Raises RpcInvalid."""
+    """A notification as a value; None for what is none, or none that the node knows. Raises RpcInvalid."""
     match document.get("method"):
         case "slotNotification":
             return SlotSeen(read.slot(member(_result(document), "slot", "slotNotification"), "slot"))

@@ -3,7 +3,7 @@
 from listener.journal.changes import Insert, Move, Sign
 from listener.journal.journal import Journal
 from listener.journal.records import Assignment, Task
-from listener.journal.states import State, SubmissionKind
+from listener.journal.states import Owed, State, SubmissionKind
 from shared.ids import Attempt, ExecutionId, Lamports, ModelId, Requester, Slot, TaskId, UnixSeconds
 from shared.messages import TaskResult
 
@@ -40,6 +40,27 @@ def result(of: Assignment, success: bool = True) -> TaskResult:
         execution_time=12,
         error_message=None if success else "no such operator",
     )
+
+
+def task_row(state: State = State.ACCEPTED, of: Assignment | None = None, **changed: object) -> Task:
+    """A row as the journal gives it, number 1 and with a successful result where one belongs to its state."""
+    base = of or assignment()
+    values: dict[str, object] = {name: getattr(base, name) for name in base.__slots__}
+    has_result = state in (State.COMPUTED, State.SUBMITTING, State.CONFIRMED)
+    values |= {
+        "id": 1,
+        "state": state,
+        "ends_as": State.PAID if has_result else None,
+        "reason": None,
+        "result": result(base) if has_result else None,
+        "owed": Owed.NOTHING,
+    }
+    return Task(**(values | changed))
+
+
+def failed_row(state: State, **changed: object) -> Task:
+    base = assignment()
+    return task_row(state, base, **({"ends_as": State.FAILED, "result": result(base, success=False)} | changed))
 
 
 def signature(task: Task, text: str = "signature-1", last_valid: int = 500) -> Sign:

@@ -1,0 +1,145 @@
+import dataclasses
+
+import pytest
+
+from listener.journal.changes import Complete, Move, Observe
+from listener.journal.records import Outbox, Task
+from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
+from listener.landing import PAID_BEFORE, Landed, on_expired, on_landed, on_lost
+from shared.ids import Attempt, Slot
+from tests.unit.journal_rows import assignment, failed_row, task_row
+
+
+def task(state: State = State.SUBMITTING, success: bool = True) -> Task:
+    return task_row(state) if success else failed_row(state)
+
+
+def row(status: OutboxStatus = OutboxStatus.SIGNED, superseded: bool = False, **changed: object) -> Outbox:
+    base = Outbox(5, 1, SubmissionKind.COMPLETED, Attempt(100), "signature", 500, status, superseded, None, None)
+    return dataclasses.replace(base, **changed)
+
+
+def test_a_confirmed_signature_confirms_the_task() -> None:
+    decision = on_landed(row(), task(), Landed(Slot(9), False))
+    assert decision.changes == (
+        Observe(5, OutboxStatus.SIGNED, OutboxStatus.CONFIRMED, Slot(9)),
+        Move(1, State.SUBMITTING, State.CONFIRMED),
+    )
+
+
+@pytest.mark.parametrize("state", [State.SUBMITTING, State.CONFIRMED])
+def test_only_a_finalized_signature_makes_it_paid_and_never_again_run(state: State) -> None:
+    decision = on_landed(row(OutboxStatus.CONFIRMED, slot=Slot(9)), task(state), Landed(Slot(9), True))
+    assert decision.changes[1:] == (
+        Move(1, state, State.PAID, owed=Owed.PAID),
+        Complete(assignment().pair_hash),
+    )
+
+
+def test_a_confirmed_signature_that_is_seen_again_changes_nothing() -> None:
+    again = on_landed(row(OutboxStatus.CONFIRMED, slot=Slot(9)), task(State.CONFIRMED), Landed(Slot(9), False))
+    assert again.changes == ()
+
+
+def test_a_fork_that_takes_a_confirmed_signature_back_makes_it_fly_again() -> None:
+    decision = on_lost(row(OutboxStatus.CONFIRMED), task(State.CONFIRMED))
+    assert decision.changes == (
+        Observe(5, OutboxStatus.CONFIRMED, OutboxStatus.SIGNED),
+        Move(1, State.CONFIRMED, State.SUBMITTING),
+    )
+
+
+def test_an_expired_signature_sends_the_task_back_to_be_looked_at() -> None:
+    assert on_expired(row(), task()).changes[1:] == (Move(1, State.SUBMITTING, State.COMPUTED),)
+
+
+def test_a_superseded_signature_that_expires_moves_nothing_but_itself() -> None:
+    assert len(on_expired(row(superseded=True), task()).changes) == 1
+    assert len(on_lost(row(OutboxStatus.CONFIRMED, superseded=True), task(State.CONFIRMED)).changes) == 1
+
+
+def test_a_completion_that_was_paid_before_the_pair_was_assigned_again_is_booked_and_alarmed_once() -> None:
+    superseded = row(superseded=True)
+    confirmed = on_landed(superseded, task(State.CANCELLED), Landed(Slot(9), False))
+    assert len(confirmed.changes) == 1 and confirmed.alarm
+    seen = row(OutboxStatus.CONFIRMED, superseded=True, slot=Slot(9))
+    finalized = on_landed(seen, task(State.CANCELLED), Landed(Slot(9), True))
+    assert finalized.alarm is None
+    assert finalized.changes[1:] == (
+        Move(1, State.CANCELLED, State.PAID, PAID_BEFORE, owed=Owed.PAID),
+        Complete(assignment().pair_hash),
+    )
+
+
+def test_a_completion_paid_under_an_older_number_leaves_the_task_alone_but_is_never_run_again() -> None:
+    superseded = row(OutboxStatus.CONFIRMED, superseded=True, slot=Slot(9), attempt=Attempt(90))
+    decision = on_landed(superseded, task(State.COMPUTED), Landed(Slot(9), True))
+    assert decision.changes[1:] == (Complete(assignment().pair_hash),)
+
+
+def test_a_superseded_signature_that_paid_nothing_is_only_watched_to_its_end() -> None:
+    for superseded, landed in [
+        (row(superseded=True), Landed(Slot(9), True, "WrongAttempt", True)),
+        (row(superseded=True, kind=SubmissionKind.FAILED), Landed(Slot(9), True)),
+    ]:
+        decision = on_landed(superseded, task(State.CANCELLED), landed)
+        assert len(decision.changes) == 1 and decision.alarm is None
+
+
+def test_an_error_is_acted_on_only_when_it_is_finalized() -> None:
+    error = Landed(Slot(9), False, "NoticeOver", True)
+    assert on_landed(row(), task(), error).changes == (
+        Observe(5, OutboxStatus.SIGNED, OutboxStatus.ERRED, Slot(9), "NoticeOver"),
+    )
+
+
+def test_an_error_that_the_account_explains_is_looked_at_again() -> None:
+    decision = on_landed(row(OutboxStatus.ERRED), task(), Landed(Slot(9), True, "NoticeOver", True))
+    assert decision.changes[1:] == (Move(1, State.SUBMITTING, State.COMPUTED),)
+
+
+def test_a_result_that_the_program_refuses_for_good_is_told_as_a_failure() -> None:
+    decision = on_landed(row(OutboxStatus.ERRED), task(), Landed(Slot(9), True, "OutputUriCount", True))
+    (move,) = decision.changes[1:]
+    assert isinstance(move, Move) and move.to is State.COMPUTED and move.ends_as is State.FAILED
+    assert move.result is not None and "OutputUriCount" in str(move.result.error_message)
+
+
+def test_a_failure_that_the_program_refuses_for_good_ends_the_task() -> None:
+    failed = row(OutboxStatus.ERRED, kind=SubmissionKind.FAILED)
+    decision = on_landed(failed, task(success=False), Landed(Slot(9), True, "ErrorMessageTooLong", True))
+    (move,) = decision.changes[1:]
+    assert isinstance(move, Move) and move.to is State.FAILED and move.owed is Owed.UNPAID
+
+
+def test_an_error_of_the_cluster_is_tried_again() -> None:
+    decision = on_landed(row(OutboxStatus.ERRED), task(), Landed(Slot(9), True, "InsufficientFundsForFee"))
+    assert decision.changes[1:] == (Move(1, State.SUBMITTING, State.COMPUTED),)
+
+
+def test_what_landed_with_an_error_in_another_fork_is_no_longer_confirmed() -> None:
+    decision = on_landed(
+        row(OutboxStatus.CONFIRMED, slot=Slot(9)), task(State.CONFIRMED), Landed(Slot(10), False, "x")
+    )
+    assert decision.changes == (
+        Observe(5, OutboxStatus.CONFIRMED, OutboxStatus.ERRED, Slot(10), "x"),
+        Move(1, State.CONFIRMED, State.SUBMITTING),
+    )
+
+
+def test_an_error_that_a_fork_took_back_leaves_it_flying() -> None:
+    assert on_lost(row(OutboxStatus.ERRED), task()).changes == (
+        Observe(5, OutboxStatus.ERRED, OutboxStatus.SIGNED),
+    )
+
+
+def test_the_same_signature_in_another_slot_moves_only_its_row() -> None:
+    again = on_landed(row(OutboxStatus.CONFIRMED, slot=Slot(9)), task(State.CONFIRMED), Landed(Slot(10), False))
+    assert again.changes == (Observe(5, OutboxStatus.CONFIRMED, OutboxStatus.CONFIRMED, Slot(10)),)
+
+
+@pytest.mark.parametrize("ends_as", [State.FAILED, State.REFUSED])
+def test_a_finalized_failure_ends_the_task_as_it_was_decided_and_is_run_again_when_asked(ends_as: State) -> None:
+    told = failed_row(State.CONFIRMED, ends_as=ends_as)
+    decision = on_landed(row(OutboxStatus.CONFIRMED, kind=SubmissionKind.FAILED), told, Landed(Slot(9), True))
+    assert decision.changes[1:] == (Move(1, State.CONFIRMED, ends_as, owed=Owed.UNPAID),)

@@ -1,0 +1,321 @@
+"""Whatever the account, compute, the clock and the signatures say in whatever order: the journal's guarantees hold.
+
+One pair, seen by the decisions as the listener would see it, written to the real journal. A change that the journal
+refuses fails the test, as does every state it should never be in.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from listener.chain.accounts import ExecutionState
+from listener.computation import on_refused_by_compute, on_result, on_status, on_time, stopped
+from listener.decisions import Decision, Sighting, may_be_signed, on_account, on_completed_before, on_gone
+from listener.journal.changes import Insert, Move, Owe, Renumber, Restart, Sign
+from listener.journal.journal import Journal
+from listener.journal.records import Outbox, Task
+from listener.journal.states import ENDED, TRANSITIONS, UNSIGNED, OutboxStatus, Owed, State
+from listener.landing import Landed, on_expired, on_landed, on_lost
+from listener.settlement import on_final_account
+from shared.ids import Attempt, Slot, UnixSeconds
+from shared.messages import Stage, TaskStatus
+from tests.unit.journal_rows import NOW, assignment, result
+from tests.unit.test_rules import RULES
+
+ACCOUNT = assignment().account
+MARGIN_S = 15.0
+_T = TypeVar("_T")
+
+STATES = st.sampled_from([*[ExecutionState.ASSIGNED] * 8, *ExecutionState])
+ERRORS = st.sampled_from([None, None, None, "NoticeOver", "OutputUriCount", "BlockhashNotFound"])
+
+
+class Node(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        in_memory = Path("/dev/shm")
+        self.folder = tempfile.mkdtemp(dir=in_memory if in_memory.is_dir() else None)
+        self.runner = asyncio.Runner()
+        self.journal = Journal(Path(self.folder) / "journal.sqlite")
+        self.slot = 1_000
+        self.now = float(NOW)
+        self.signatures = 0
+        self.tasks: list[Task] = []
+        self.watched: list[Outbox] = []
+        self.completed = False
+
+    def teardown(self) -> None:
+        self.journal.close()
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    def wait(self, awaited: Awaitable[_T]) -> _T:
+        async def waited() -> _T:
+            return await awaited
+
+        return self.runner.run(waited())
+
+    def known(self) -> Task | None:
+        return self.tasks[-1] if self.tasks else None
+
+    def in_states(self, *states: State) -> list[Task]:
+        return [task for task in self.tasks if task.state in states]
+
+    def task(self, number: int) -> Task:
+        return next(task for task in self.tasks if task.id == number)
+
+    def owing(self) -> list[Task]:
+        return [task for task in self.tasks if task.owed is not Owed.NOTHING]
+
+    def take(self, decision: Decision) -> None:
+        """Written as Steps does. A completed pair is not taken again by anything that is written."""
+        for change in decision.changes if self.completed else ():
+            assert not isinstance(change, Restart | Renumber | Sign), change
+            assert not (isinstance(change, Insert) and change.state not in ENDED), change
+        before = {task.id: task.state for task in self.tasks}
+        self.wait(self.write(decision))
+        for task in self.tasks:
+            self.check_transition(before.get(task.id), task, len(decision.changes))
+
+    async def write(self, decision: Decision) -> None:
+        await self.journal.apply(*decision.changes)
+        self.tasks = await self.journal.tasks_of(assignment().key)
+        self.watched = await self.journal.watched()
+        self.completed = await self.journal.is_completed(assignment().pair_hash)
+        assert (await self.journal.latest(ACCOUNT)) == self.known()
+
+    def check_transition(self, origin: State | None, task: Task, steps: int) -> None:
+        """Two changes of one task may be written together: an attempt that is over and back, judged once more."""
+        if origin in (None, task.state) or (origin, task.state) in TRANSITIONS:
+            return
+        between = {to for start, to in TRANSITIONS if start == origin}
+        assert steps > 1 and any((middle, task.state) in TRANSITIONS for middle in between), (origin, task)
+
+    # ---- the chain ----
+
+    @rule(later=st.integers(1, 40))
+    def slots_pass(self, later: int) -> None:
+        self.slot += later
+
+    @rule(later_s=st.sampled_from([1, 20, 300]))
+    def time_passes(self, later_s: int) -> None:
+        self.now += later_s
+        for task in self.in_states(*UNSIGNED):
+            self.take(on_time(task, self.now, MARGIN_S))
+
+    def sighting(
+        self, state: ExecutionState, number: int, content: int, age: int, reward: int = 1_000_000
+    ) -> Sighting:
+        seen = assignment(
+            attempt=number,
+            content_hash=bytes([content]),
+            reward=reward,
+            verified_slot=Slot(self.slot - age),
+            deadline=UnixSeconds(int(self.now) + 600),
+            refund_at=UnixSeconds(int(self.now) + 30 if state is ExecutionState.CANCELLED else 0),
+        )
+        return Sighting(seen, state)
+
+    def look(self, seen: Sighting) -> None:
+        self.take(on_account(seen, self.known(), self.completed, RULES, self.now))
+
+    @rule(
+        state=STATES,
+        above=st.sampled_from([0, 1, 1, -1]),
+        content=st.sampled_from([0, 0, 1]),
+        age=st.sampled_from([0, 0, 5]),
+        reward=st.sampled_from([1_000_000, 1_000_000, 1]),
+    )
+    def an_account_is_seen(self, state: ExecutionState, above: int, content: int, age: int, reward: int) -> None:
+        known = self.known()
+        self.look(self.sighting(state, (known.attempt if known else 100) + above, content, age, reward))
+
+    @precondition(lambda self: self.known() is not None)
+    @rule(state=STATES)
+    def the_known_attempt_is_seen_in_a_newer_slot(self, state: ExecutionState) -> None:
+        known = self.known()
+        assert known is not None
+        self.slot += 1
+        self.look(self.sighting(state, known.attempt, known.content_hash[0], 0))
+
+    @rule(age=st.sampled_from([0, 5]))
+    def the_account_is_gone(self, age: int) -> None:
+        self.take(on_gone(self.known(), Slot(self.slot - age)))
+
+    # ---- compute ----
+
+    @precondition(lambda self: self.in_states(State.ACCEPTED))
+    @rule(answer=st.sampled_from(["taken", "done", "done", "failed", "refused"]))
+    def compute_answers_a_post(self, answer: str) -> None:
+        task = self.in_states(State.ACCEPTED)[0]
+        match answer:
+            case "taken":
+                self.take(Decision((Move(task.id, State.ACCEPTED, State.COMPUTING),)))
+            case "refused":
+                self.take(on_refused_by_compute(task, "input-forbidden", "not yours"))
+            case _:
+                self.take(on_status(task, self.status(task, answer)))
+
+    def status(self, task: Task, answer: str, attempt: int | None = None) -> TaskStatus:
+        stages = {"done": Stage.DONE, "failed": Stage.FAILED, "late": Stage.FAILED}
+        has_ended = answer in stages
+        return TaskStatus(
+            execution_id=task.execution_id,
+            task_id=task.task_id,
+            attempt=Attempt(task.attempt if attempt is None else attempt),
+            requester=task.requester,
+            stage=stages.get(answer, Stage.RUNNING),
+            reason="DeadlinePassed" if answer == "late" else None,
+            result=result(task, success=answer == "done") if has_ended else None,
+        )
+
+    @precondition(lambda self: self.in_states(State.COMPUTING, State.CANCELLING))
+    @rule(answer=st.sampled_from(["running", "done", "failed", "late", "unknown", "another attempt"]))
+    def compute_answers_a_poll(self, answer: str) -> None:
+        task = self.in_states(State.COMPUTING, State.CANCELLING)[0]
+        if answer == "unknown":
+            self.take(on_status(task, None))
+        else:
+            other = task.attempt - 1 if answer == "another attempt" else None
+            self.take(on_status(task, self.status(task, answer, other)))
+
+    @precondition(lambda self: self.in_states(State.CANCELLING))
+    @rule(answer=st.sampled_from(["stopped", "done", "failed"]))
+    def compute_answers_a_delete(self, answer: str) -> None:
+        task = self.in_states(State.CANCELLING)[0]
+        if answer == "stopped":
+            self.take(stopped(task))
+        else:
+            self.take(on_result(task, result(task, success=answer == "done"), None))
+
+    # ---- submission and signatures ----
+
+    @precondition(lambda self: self.in_states(State.COMPUTED))
+    @rule(state=STATES)
+    def what_is_computed_is_submitted(self, state: ExecutionState) -> None:
+        self.submit(self.in_states(State.COMPUTED)[0], state)
+
+    def submit(self, task: Task, state: ExecutionState) -> None:
+        seen = self.sighting(state, task.attempt, task.content_hash[0], 0)
+        self.look(seen)
+        task = self.task(task.id)
+        if task.state is not State.COMPUTED or not may_be_signed(seen, task):
+            return
+        if self.completed:
+            self.take(on_completed_before(task))
+            return
+        late = on_time(task, self.now, MARGIN_S)
+        if late.changes:
+            self.take(late)
+            return
+        self.signatures += 1
+        text = f"signature-{self.signatures}"
+        self.take(Decision((Sign(task.id, task.submission, task.attempt, text, b"raw", self.slot + 150),)))
+
+    def signature(self, which: int) -> Outbox:
+        return self.watched[which % len(self.watched)]
+
+    @precondition(lambda self: self.watched)
+    @rule(which=st.integers(0, 5), is_finalized=st.booleans(), error=ERRORS, ours=st.booleans())
+    def a_signature_lands(self, which: int, is_finalized: bool, error: str | None, ours: bool) -> None:
+        row = self.signature(which)
+        landed = Landed(Slot(self.slot), is_finalized, error, is_of_program=ours)
+        self.take(on_landed(row, self.task(row.task), landed))
+
+    @precondition(lambda self: self.watched)
+    @rule(which=st.integers(0, 5))
+    def a_signature_is_unknown_and_expires(self, which: int) -> None:
+        row = self.signature(which)
+        if row.status is not OutboxStatus.SIGNED:
+            self.take(on_lost(row, self.task(row.task)))
+            row = next(one for one in self.watched if one.id == row.id)
+        self.take(on_expired(row, self.task(row.task)))
+
+    @precondition(lambda self: [row for row in self.watched if row.status is not OutboxStatus.SIGNED])
+    @rule()
+    def a_fork_takes_a_signature_back(self) -> None:
+        row = next(row for row in self.watched if row.status is not OutboxStatus.SIGNED)
+        self.take(on_lost(row, self.task(row.task)))
+
+    # ---- all of them ----
+
+    @precondition(lambda self: not self.completed)
+    @rule(steps=st.integers(1, 4))
+    def the_work_goes_well(self, steps: int) -> None:
+        """Else no walk at random would come far. The end is left to the other rules: after it not much happens."""
+        for _ in range(steps):
+            self.goes_well()
+
+    def goes_well(self) -> None:
+        known = self.known()
+        if known is None or known.state in ENDED:
+            content = known.content_hash[0] if known else 0
+            self.look(self.sighting(ExecutionState.ASSIGNED, (known.attempt if known else 100) + 1, content, 0))
+        elif known.state is State.COMPUTED:
+            self.submit(known, ExecutionState.ASSIGNED)
+        elif known.state in UNSIGNED:
+            self.take(on_status(known, self.status(known, "done")))
+        else:
+            row = next(row for row in self.watched if not row.superseded)
+            self.take(on_landed(row, known, Landed(Slot(self.slot), False)))
+
+    # ---- settlement ----
+
+    @precondition(lambda self: self.owing())
+    @rule(state=st.sampled_from([None, None, ExecutionState.ASSIGNED, *ExecutionState]))
+    def what_is_owed_is_settled(self, state: ExecutionState | None) -> None:
+        task = self.owing()[0]
+        if task.owed is Owed.STOP:
+            self.take(Decision((Owe(task.id, Owed.STOP, Owed.UNPAID),)))
+            return
+        if task.owed is Owed.UNPAID and any(row.task == task.id for row in self.watched):
+            return
+        if task.owed is Owed.UNPAID and task.state in (State.CANCELLED, State.MISSED):
+            seen = None if state is None else self.sighting(state, task.attempt, task.content_hash[0], 0)
+            decision = on_final_account(task, seen, self.now)
+            if decision is None or decision.changes:
+                self.take(decision or Decision())
+                return
+        self.take(Decision((Owe(task.id, task.owed, Owed.NOTHING),)))
+
+    # ---- what always holds ----
+
+    @invariant()
+    def never_two_signatures_that_may_land_and_count(self) -> None:
+        live = [row.task for row in self.watched if not row.superseded]
+        assert len(live) == len(set(live))
+
+    @invariant()
+    def a_live_signature_belongs_to_a_task_that_waits_for_it(self) -> None:
+        states = {task.id: task.state for task in self.tasks}
+        live = {row.task for row in self.watched if not row.superseded}
+        assert live == {task for task, state in states.items() if state in (State.SUBMITTING, State.CONFIRMED)}
+
+    @invariant()
+    def only_one_attempt_is_open(self) -> None:
+        open_rows = [task for task in self.tasks if task.state not in ENDED]
+        assert len(open_rows) <= 1
+        assert not open_rows or open_rows[0] == self.known()
+
+    @invariant()
+    def what_is_computed_has_a_result_and_an_end_to_come(self) -> None:
+        for task in self.in_states(State.COMPUTED, State.SUBMITTING, State.CONFIRMED):
+            assert task.result is not None and task.ends_as is not None
+            assert (task.ends_as is State.PAID) == task.result.success
+
+    @invariant()
+    def every_paid_task_has_its_pair_in_the_list_of_completed_ones(self) -> None:
+        assert self.completed or not self.in_states(State.PAID)
+
+
+TestNode = Node.TestCase
+TestNode.settings = settings(
+    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -1,0 +1,204 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from listener.chain.accounts import ExecutionState
+from listener.compute_client import Finished, Stopped, Storing
+from listener.decisions import NOTHING, Sighting
+from listener.journal.changes import Complete, Move, Observe, Supersede
+from listener.journal.journal import Journal
+from listener.journal.records import Task
+from listener.journal.states import OutboxStatus, Owed, State
+from listener.reconcile import reconcile
+from listener.settlement import FAILED_ELSEWHERE, PAID_ELSEWHERE, Settlement, on_final_account
+from shared.errors import ComputeConflict, ComputeUnavailable
+from shared.ids import OPERATOR, Attempt, ExecutionId, Requester, Slot, TaskId
+from shared.messages import Stage, TaskSummary
+from tests.unit.journal_rows import NOW, assignment, result, signature, task_row
+from tests.unit.listener_world import OURS, World, running, until
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    yield World(journal)
+    journal.close()
+
+
+def seen(state: ExecutionState, attempt: int = 100, **changed: object) -> Sighting:
+    return Sighting(assignment(attempt=attempt, **changed), state)
+
+
+ENDED = task_row(State.CANCELLED, reason="EndedElsewhere")
+END = float(NOW + 600)
+
+
+def test_an_account_that_is_gone_or_assigned_again_ended_this_attempt_unpaid() -> None:
+    assert on_final_account(ENDED, None, NOW) is NOTHING
+    assert on_final_account(ENDED, seen(ExecutionState.ASSIGNED, 200), NOW) is NOTHING
+
+
+def test_a_lower_attempt_at_finalized_is_not_the_end() -> None:
+    assert on_final_account(ENDED, seen(ExecutionState.COMPLETED, 99), END + 1) is None
+
+
+def test_another_signature_of_this_key_may_have_completed_or_failed_it() -> None:
+    paid = on_final_account(ENDED, seen(ExecutionState.COMPLETED), NOW)
+    assert paid is not None and paid.changes == (
+        Move(1, State.CANCELLED, State.PAID, PAID_ELSEWHERE, owed=Owed.PAID),
+        Complete(ENDED.pair_hash),
+    )
+    failed = on_final_account(ENDED, seen(ExecutionState.FAILED), NOW)
+    assert failed is not None and failed.changes == (
+        Move(1, State.CANCELLED, State.FAILED, FAILED_ELSEWHERE, owed=Owed.UNPAID),
+    )
+
+
+@pytest.mark.parametrize("state", [ExecutionState.ASSIGNED, ExecutionState.CANCELLED])
+def test_while_it_could_still_be_completed_its_end_is_not_final(state: ExecutionState) -> None:
+    assert on_final_account(ENDED, seen(state), END) is None
+    assert on_final_account(ENDED, seen(state), END + 1) is NOTHING
+    assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 30.0) is None
+    assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 31.0) is NOTHING
+
+
+def settlement(world: World) -> Settlement:
+    made = Settlement(world.steps, world.compute, world.look, world._now)
+    world.steps.tell(made.changed)
+    return made
+
+
+async def ended(world: World, state: State, owed: Owed) -> Task:
+    task = await world.taken()
+    if state is State.PAID:
+        done = result(task)
+        await world.journal.apply(
+            Move(task.id, State.ACCEPTED, State.COMPUTED, result=done, ends_as=State.PAID),
+            signature(task),
+            Move(task.id, State.SUBMITTING, State.PAID, owed=owed),
+        )
+    else:
+        await world.journal.apply(Move(task.id, State.ACCEPTED, state, "CancelledByRequester", owed=owed))
+    return await world.task()
+
+
+async def owes_nothing(world: World) -> None:
+    async def settled() -> bool:
+        return await world.journal.owing() == []
+
+    await until(settled)
+
+
+async def test_a_paid_result_is_dropped_at_compute(world: World) -> None:
+    task = await ended(world, State.PAID, Owed.PAID)
+    world.compute.answers["acknowledge"] = [None]
+    async with running(settlement(world).run()):
+        await owes_nothing(world)
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, True]]
+
+
+async def test_a_cancelled_task_is_stopped_by_force_and_forgotten_once_its_end_is_final(world: World) -> None:
+    task = await ended(world, State.CANCELLED, Owed.STOP)
+    world.shows(None)
+    world.compute.answers["stop"] = [Stopped()]
+    world.compute.answers["acknowledge"] = [None]
+    async with running(settlement(world).run()):
+        await owes_nothing(world)
+    assert world.compute.calls("stop") == [[task.key, 1000, True]]
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, False]]
+    assert world.rpc.asked["get_account finalized"] == 1
+
+
+async def test_what_it_created_is_kept_until_the_end_is_final(world: World) -> None:
+    await ended(world, State.CANCELLED, Owed.STOP)
+    world.compute.answers["stop"] = [Finished(result(await world.task()))]
+    async with running(settlement(world).run()):
+        await until(lambda: world.rpc.asked["get_account finalized"] > 0)
+    assert world.compute.calls("acknowledge") == []
+    assert (await world.task()).owed is Owed.UNPAID
+
+
+async def test_what_another_signature_was_paid_for_is_booked_as_paid_and_its_outputs_kept(world: World) -> None:
+    await ended(world, State.MISSED, Owed.UNPAID)
+    world.shows(OURS.but(state=3))
+    world.compute.answers["acknowledge"] = [None]
+    async with running(settlement(world).run()):
+        await owes_nothing(world)
+    task = await world.task()
+    assert (task.state, task.reason) == (State.PAID, PAID_ELSEWHERE)
+    assert world.compute.calls("acknowledge")[0][2] is True
+    assert await world.journal.is_completed(task.pair_hash)
+
+
+async def test_outputs_are_not_deleted_while_a_signature_for_them_may_have_been_paid(world: World) -> None:
+    task = await world.taken(State.COMPUTED)
+    await world.journal.apply(
+        signature(task),
+        Supersede(task.id),
+        Move(task.id, State.SUBMITTING, State.CANCELLED, "Reassigned", owed=Owed.UNPAID),
+    )
+    world.shows(OURS.but(attempt=1500))
+    made = settlement(world)
+    await made._settle(await world.task())
+    assert world.compute.called == []
+    (row,) = await world.journal.watched()
+    await world.journal.apply(Observe(row.id, OutboxStatus.SIGNED, OutboxStatus.EXPIRED))
+    world.compute.answers["acknowledge"] = [None]
+    await made._settle(await world.task())
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, False]]
+
+
+@pytest.mark.parametrize("answer", [ComputeUnavailable("away"), ComputeConflict("storing", {}), Storing()])
+async def test_what_compute_did_not_settle_stays_owed(world: World, answer: object) -> None:
+    task = await ended(world, State.CANCELLED, Owed.STOP)
+    world.compute.answers["stop"] = [answer]
+    await settlement(world)._settle(task)
+    assert (await world.task()).owed is Owed.STOP
+
+
+def summary(of: Task, stage: Stage = Stage.RUNNING, **changed: object) -> TaskSummary:
+    values = {
+        "execution_id": of.execution_id,
+        "task_id": of.task_id,
+        "attempt": of.attempt,
+        "requester": of.requester,
+        "stage": stage,
+    }
+    return TaskSummary(**(values | changed))
+
+
+async def stopped_of(world: World, *summaries: TaskSummary) -> list[str]:
+    world.compute.answers["tasks"] = [list(summaries)]
+    world.compute.answers["stop"] = [Stopped()] * len(summaries)
+    await reconcile(world.compute, world.journal)
+    calls = world.compute.calls("stop")
+    assert all(force for _, _, force in calls)
+    return [key.task_id for key, _, _ in calls]
+
+
+async def test_what_compute_runs_and_no_open_task_holds_is_stopped_by_force(world: World) -> None:
+    task = await world.taken(State.COMPUTING)
+    stranger = Requester("4Nd1mYQzvgV8Vr3Z3nYb7pD6T8K2jqB2eqwY3xgWqV5Q")
+    assert await stopped_of(
+        world,
+        summary(task),
+        summary(task, task_id=TaskId("lost-1")),
+        summary(
+            task, Stage.STORING, execution_id=ExecutionId("lost"), task_id=TaskId("lost-2"), attempt=Attempt(7)
+        ),
+        summary(task, requester=stranger),
+        summary(task, task_id=TaskId("local"), requester=OPERATOR),
+        summary(task, Stage.DONE, task_id=TaskId("done")),
+        summary(task, Stage.FAILED, task_id=TaskId("failed")),
+    ) == ["lost-1", "lost-2", task.task_id]
+
+
+async def test_what_has_ended_in_the_journal_does_not_run_on_at_compute(world: World) -> None:
+    task = await ended(world, State.CANCELLED, Owed.NOTHING)
+    assert await stopped_of(world, summary(task)) == [task.task_id]
+
+
+async def test_a_task_that_goes_on_under_another_number_is_left_alone(world: World) -> None:
+    task = await world.taken(State.COMPUTING)
+    assert Slot(task.verified_slot) and await stopped_of(world, summary(task, attempt=Attempt(900))) == []

@@ -1,0 +1,262 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from solders.pubkey import Pubkey
+
+from listener.chain.answers import InnerInstruction
+from listener.chain.events import EMIT_CPI_TAG, FIRST_CPI_INDEX
+from listener.chain.idl import Program
+from listener.journal.changes import Complete
+from listener.journal.journal import Journal
+from listener.journal.states import State
+from listener.mentions import TRIES, Mentions
+from shared.errors import RpcInvalid, RpcRefused, RpcUnavailable
+from shared.ids import Slot
+from tests.program.instructions import EXECUTION_ID
+from tests.unit.chain_bytes import changed, program
+from tests.unit.journal_rows import NOW, assignment, inserted
+from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, World
+from tests.unit.mentions_bytes import (
+    FAILED,
+    FIRST,
+    SECOND,
+    SLOT,
+    assigned_event,
+    cancelled_event,
+    cancelled_execution_event,
+    logs,
+    notification,
+    row,
+    transaction,
+)
+
+STRANGER = Pubkey([8] * 32)
+ASSIGNED = logs(assigned_event())
+TRUNCATED = (*ASSIGNED[:2], "Log truncated")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    journal = Journal(tmp_path / "journal.sqlite")
+    yield World(journal)
+    journal.close()
+
+
+def mentions(world: World, of: Program = PROGRAM) -> Mentions:
+    world.list_soon = asyncio.Event()
+    return Mentions(world.rpc, of, NODE, world.journal, world.looks, world.list_soon)
+
+
+def reads(world: World) -> int:
+    return int(world.rpc.asked["get_account confirmed"])
+
+
+async def events(world: World) -> list[tuple[str, int, str]]:
+    rows = await world.journal._rows("SELECT name, event_index, account FROM events")
+    return [tuple(found) for found in rows]
+
+
+async def test_an_event_of_an_assignment_leads_to_its_account_and_is_written_with_its_task(world: World) -> None:
+    await mentions(world).on_notification(notification(ASSIGNED))
+    task = await world.task()
+    assert (task.state, task.attempt, task.reward) == (State.ACCEPTED, 1000, 1_000_000)
+    assert await events(world) == [("TaskAssigned", 0, ACCOUNT)]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        notification(logs(assigned_event(node=STRANGER))),
+        notification(logs(cancelled_event(node=STRANGER))),
+        notification(ASSIGNED, err=FAILED),
+        notification(logs(assigned_event(), program_id=STRANGER)),
+        notification(logs()),
+        notification(logs(assigned_event()[:-1])),
+        notification(logs(b"\0" * 8)),
+        notification((ASSIGNED[0], f"Program log: {ASSIGNED[1]}", ASSIGNED[2])),
+    ],
+    ids=[
+        "for another node",
+        "a cancellation for another node",
+        "of a failed transaction",
+        "of another program",
+        "none at all",
+        "cut short",
+        "unknown",
+        "printed only",
+    ],
+)
+async def test_what_is_no_event_for_this_node_has_nothing_read(world: World, told: object) -> None:
+    await mentions(world).on_notification(told)
+    assert reads(world) == 0 and await events(world) == []
+    assert await world.journal.latest(ACCOUNT) is None
+
+
+async def test_the_same_event_again_has_nothing_read_again(world: World) -> None:
+    one = mentions(world)
+    for _ in range(2):
+        await one.on_notification(notification(ASSIGNED))
+    assert reads(world) == 1
+    await mentions(world).on_notification(notification(ASSIGNED))  # after a restart
+    assert reads(world) == 1
+
+
+async def test_the_same_event_in_another_slot_is_looked_at_again(world: World) -> None:
+    one = mentions(world)
+    await one.on_notification(notification(ASSIGNED))
+    await one.on_notification(notification(ASSIGNED, slot=Slot(1_001)))
+    assert reads(world) == 2
+
+
+async def test_the_same_event_twice_at_once_makes_one_task(world: World) -> None:
+    one = mentions(world)
+    await asyncio.gather(*(one.on_notification(notification(ASSIGNED)) for _ in range(5)))
+    assert (await world.journal.counts()) == {State.ACCEPTED: 1}
+
+
+async def test_an_account_is_not_believed_at_a_slot_before_the_event(world: World) -> None:
+    await mentions(world).on_notification(notification(ASSIGNED, slot=Slot(world.rpc.slot + 1)))
+    assert await world.journal.latest(ACCOUNT) is None and await events(world) == []
+
+
+async def test_a_truncated_log_proves_nothing_and_causes_a_listing(world: World) -> None:
+    one = mentions(world)
+    await one.on_notification(notification(TRUNCATED))
+    assert world.list_soon.is_set() and reads(world) == 0
+    world.list_soon.clear()
+    world.rpc.transactions[FIRST] = transaction(TRUNCATED)
+    await one.on_listed(row())
+    assert world.list_soon.is_set() and reads(world) == 0
+
+
+async def test_a_listed_transaction_is_read_once(world: World) -> None:
+    world.rpc.transactions[FIRST] = transaction(ASSIGNED)
+    one = mentions(world)
+    for _ in range(2):
+        await one.on_listed(row())
+    assert (await world.task()).state is State.ACCEPTED
+    assert world.rpc.asked["get_transaction"] == 1
+
+
+async def test_what_was_notified_is_not_read_again_when_it_is_listed(world: World) -> None:
+    one = mentions(world)
+    await one.on_notification(notification(ASSIGNED))
+    await one.on_listed(row())
+    assert world.rpc.asked["get_transaction"] == 0
+
+
+async def test_a_listed_transaction_that_failed_is_not_even_read(world: World) -> None:
+    await mentions(world).on_listed(row(err=FAILED))
+    assert world.rpc.asked["get_transaction"] == 0
+    world.rpc.transactions[FIRST] = transaction(ASSIGNED, err=FAILED)
+    await mentions(world).on_listed(row())
+    assert reads(world) == 0
+
+
+async def test_an_event_that_the_program_wrote_by_calling_itself_counts(world: World) -> None:
+    call = InnerInstruction(2, (1,), EMIT_CPI_TAG + assigned_event(), 2)
+    world.rpc.transactions[FIRST] = transaction(logs(), inner={0: (call,)})
+    one = mentions(world)
+    await one.on_notification(notification(logs()))
+    assert reads(world) == 0
+    await one.on_listed(row())
+    assert await events(world) == [("TaskAssigned", FIRST_CPI_INDEX, ACCOUNT)]
+
+
+@pytest.mark.parametrize("error", [RpcInvalid("not a transaction"), RpcRefused("version 7", -32015)])
+async def test_a_transaction_that_cannot_be_read_is_passed_over_and_left_to_the_listing(
+    world: World, error: Exception
+) -> None:
+    world.rpc.faults["get_transaction"] = [error]
+    one = mentions(world)
+    await one.on_listed(row())
+    assert world.list_soon.is_set()
+    await one.on_listed(row())
+    assert world.rpc.asked["get_transaction"] == 1
+
+
+async def test_an_endpoint_that_does_not_answer_keeps_the_cursor_where_it_is(world: World) -> None:
+    world.rpc.faults["get_transaction"] = [RpcUnavailable("reset")]
+    world.rpc.transactions[FIRST] = transaction(ASSIGNED)
+    one = mentions(world)
+    with pytest.raises(RpcUnavailable):
+        await one.on_listed(row())
+    await one.on_listed(row())
+    assert (await world.task()).state is State.ACCEPTED
+
+
+async def test_a_transaction_that_is_listed_but_not_there_is_asked_for_again_but_not_for_ever(
+    world: World,
+) -> None:
+    one = mentions(world)
+    for _ in range(TRIES - 1):
+        with pytest.raises(RpcUnavailable):
+            await one.on_listed(row())
+        assert not world.list_soon.is_set()
+    await one.on_listed(row())
+    assert world.list_soon.is_set() and one._failed == {}
+
+
+async def test_an_account_that_cannot_be_read_keeps_the_cursor_where_it_is(world: World) -> None:
+    world.rpc.transactions[FIRST] = transaction(ASSIGNED)
+    world.rpc.faults["get_account confirmed"] = [RpcUnavailable("reset")] * 8
+    one = mentions(world)
+    with pytest.raises(RpcUnavailable):
+        await one.on_listed(row())
+    await one.on_listed(row())
+    assert (await world.task()).state is State.ACCEPTED
+
+
+async def test_a_cancellation_counts_only_where_the_account_shows_it(world: World) -> None:
+    await world.taken(State.COMPUTING)
+    one = mentions(world)
+    await one.on_notification(notification(logs(cancelled_event()), SECOND))
+    assert (await world.task()).state is State.COMPUTING
+    world.shows(OURS.but(state=1, refund_at=NOW + 30))
+    await one.on_notification(notification(logs(cancelled_event()), SECOND, Slot(SLOT + 1)))
+    assert (await world.task()).state is State.CANCELLING
+
+
+async def test_a_cancellation_without_a_task_means_every_task_of_that_execution(world: World) -> None:
+    whole = changed("types", "ExecutionCancelled", "type", "fields", "task_id")
+    whole = changed("types", "ExecutionCancelled", "type", "fields", "refund_at", document=whole)
+    await world.taken(State.COMPUTING)
+    await inserted(world.journal, assignment(2))  # of another execution
+    world.shows(OURS.but(state=1, refund_at=NOW + 30))
+    one = mentions(world, program(whole))
+    await one.on_notification(notification(logs(cancelled_execution_event())))
+    assert (await world.task()).state is State.CANCELLING
+    assert (await world.task()).execution_id == EXECUTION_ID
+    assert await events(world) == [("ExecutionCancelled", 0, ACCOUNT)]
+
+
+async def test_an_assignment_whose_account_is_gone_is_recorded_as_missed_and_not_read_again(world: World) -> None:
+    world.shows(None)
+    await mentions(world).on_notification(notification(ASSIGNED))
+    (passed,) = await world.journal._rows("SELECT * FROM passed_over")
+    assert (passed["account"], passed["attempt"]) == (ACCOUNT, 1000) and passed["reason"].startswith("missed")
+
+
+async def test_a_later_assignment_of_an_ended_pair_that_is_gone_is_recorded_as_missed_too(world: World) -> None:
+    await world.taken(State.MISSED)
+    world.shows(None)
+    await mentions(world).on_notification(notification(ASSIGNED, SECOND, Slot(1_500)))
+    assert await world.journal.knows(ACCOUNT, 1_500)
+
+
+async def test_a_pair_that_was_completed_is_never_taken_again(world: World) -> None:
+    await world.journal.apply(Complete((await world.taken(State.MISSED)).pair_hash))
+    world.shows(OURS.but(attempt=1_500))
+    await mentions(world).on_notification(notification(ASSIGNED, SECOND, Slot(1_500)))
+    assert (await world.task()).attempt == 1_000
+    assert await world.journal.knows(ACCOUNT, 1_500)
+
+
+async def test_a_new_account_that_does_not_hold_its_rent_is_not_taken(world: World) -> None:
+    size = len(bytes(OURS))
+    short = OURS.account(lamports=size + OURS.reward - 1)
+    world.rpc.accounts = dict.fromkeys(world.rpc.accounts, short)
+    await mentions(world).on_notification(notification(ASSIGNED))
+    assert await world.journal.latest(ACCOUNT) is None

@@ -12,7 +12,7 @@ from shared.logs import configure_logging
 
 
 def main() -> None:
-    """Exits 0 after SIGTERM or SIGINT, 1 with one line of reason where it does not start."""
+    """Exits 0 after SIGTERM or SIGINT, 1 with one line of reason where it cannot start or go on."""
     reason: str | None = None
     try:
         settings = ListenerSettings()
@@ -22,7 +22,7 @@ def main() -> None:
         reason = f"the settings are wrong: {_first(errors)}"
     except* (ConfigurationError, ChainError, KeyFileError, JournalError) as errors:
         reason = str(_first(errors))
-    sys.exit(None if reason is None else f"the listener does not start: {reason}")
+    sys.exit(None if reason is None else f"the listener cannot run: {reason}")
 
 
 def _first(error: BaseException) -> BaseException:

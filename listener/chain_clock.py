@@ -1,5 +1,6 @@
 """The chain's time without a question for each moment: the last Clock that was read, and what has passed since."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,14 +16,16 @@ class ChainClock:
         self._read = read
         self._clock = clock
         self._last: tuple[float, float] | None = None
+        self._reading = asyncio.Lock()
 
     async def now(self) -> float:
         """Unix seconds by the chain's clock. Raises ChainError where it was never read and cannot be."""
-        if self._last is None or self._clock.monotonic() - self._last[1] > MAX_AGE_S:
-            try:
-                self._last = await self._read(), self._clock.monotonic()
-            except ChainError:
-                if self._last is None:
-                    raise
-        chain_time, read_at = self._last
+        async with self._reading:  # one question for all who ask at this moment
+            if self._last is None or self._clock.monotonic() - self._last[1] > MAX_AGE_S:
+                try:
+                    self._last = await self._read(), self._clock.monotonic()
+                except ChainError:
+                    if self._last is None:
+                        raise
+            chain_time, read_at = self._last
         return chain_time + self._clock.monotonic() - read_at

@@ -2,9 +2,20 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _checked_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
+        raise ValueError(f"{text[:200]!a} is not a URL such as http://127.0.0.1:8899")
+    return text
+
+
+Url = Annotated[str, AfterValidator(_checked_url)]
 
 
 class ListenerSettings(BaseSettings):
@@ -13,14 +24,14 @@ class ListenerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SPLITUP_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     keypair: Path = Field(description="Solana CLI JSON key file of this node; only its owner may read it.")
-    rpc_url: str = Field(description="HTTP URL of the Solana RPC endpoint.")
-    ws_url: str = Field(description="Websocket URL of the Solana RPC endpoint.")
+    rpc_url: Url = Field(description="HTTP URL of the Solana RPC endpoint.")
+    ws_url: Url = Field(description="Websocket URL of the Solana RPC endpoint.")
     program_id: str = Field(description="Public key (base58) of the SplitUp program.")
     idl: Path | None = Field(None, description="Anchor IDL of the program; none takes the reference program's.")
     genesis_hash: str | None = Field(
         None, description="Genesis hash that the cluster must have; none takes the first seen."
     )
-    compute_url: str = Field("http://127.0.0.1:8750", description="URL of the compute process.")
+    compute_url: Url = Field("http://127.0.0.1:8750", description="URL of the compute process.")
     token_file: Path = Field(
         description="File with the bearer token that both processes share; only its owner may read it."
     )

@@ -75,7 +75,8 @@ class TaskRunner:
         """A row is new, or was changed: what runs for it looks at it again."""
         if task in self._driven:
             self._driven[task].set()
-        self._wake.set()
+        else:
+            self._wake.set()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:

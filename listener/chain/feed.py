@@ -166,6 +166,6 @@ def _notification(result: object) -> Notification:
     return Notification(
         slot=read.context_slot(result, what),
         signature=read.signature(member(value, "signature", what), what),
-        err=answers.transaction_error(member(value, "err", what)),
+        err=answers.transaction_error(read.stated(value, "err", what)),
         logs=read.log_lines(member(value, "logs", what), what),
     )

@@ -215,6 +215,9 @@ async def test_a_connection_that_never_answers_is_given_up() -> None:
         b"\xff\xfe",
         "[" * 100_000,
         slot("high"),
+        '{"method": "logsNotification", "params": {"result": {"context": {"slot": 1}, "value": {"signature": "'
+        + "1" * 64
+        + '", "logs": []}}}}',  # without `err`: whether it failed is not known
         slot(-1),
         told(signature="short"),
         told(logs=[1]),

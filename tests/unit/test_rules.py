@@ -32,6 +32,13 @@ def test_a_deadline_within_the_landing_margin_is_missed(now: float, verdict: obj
     assert judge(assignment(deadline=NOW + 600), RULES, now) == verdict
 
 
+def test_a_deadline_more_than_thirty_days_away_is_refused_and_nothing_is_sent() -> None:
+    days = 30 * 86_400
+    assert judge(assignment(deadline=NOW + days), RULES, NOW) == Accept()
+    verdict = judge(assignment(deadline=NOW + days + 1), RULES, NOW)
+    assert isinstance(verdict, Refuse) and not verdict.is_told
+
+
 def test_too_small_a_reward_is_refused_with_both_numbers_and_told() -> None:
     verdict = judge(assignment(reward=999), RULES, NOW)
     assert isinstance(verdict, Refuse) and verdict.is_told

@@ -37,3 +37,15 @@ def test_a_prefix_that_is_no_uri_is_refused_with_its_reason(monkeypatch: pytest.
         "s3://bucket/tasks",
         "file:///srv/tensors",
     ]
+
+
+@pytest.mark.parametrize("url", ["localhost:8750", "ftp://host", "http://", "", "http:///path"])
+def test_a_url_that_is_none_is_refused_with_the_setting_that_holds_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    for name in ("KEYPAIR", "PROGRAM_ID", "TOKEN_FILE"):
+        monkeypatch.setenv(f"SPLITUP_{name}", "x")
+    monkeypatch.setenv("SPLITUP_WS_URL", "ws://127.0.0.1:8900")
+    monkeypatch.setenv("SPLITUP_RPC_URL", url)
+    with pytest.raises(ValidationError, match="rpc_url"):
+        ListenerSettings()

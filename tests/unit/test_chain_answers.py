@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from solders.pubkey import Pubkey
 from solders.signature import Signature
@@ -185,7 +185,6 @@ READERS = [
 ]
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_no_json_raises_anything_else(value: object) -> None:
     for reader in READERS:

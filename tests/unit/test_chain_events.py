@@ -2,7 +2,7 @@ import base64
 from itertools import chain
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from solders.pubkey import Pubkey
 
@@ -181,7 +181,6 @@ def calls(draw: st.DrawFn, depth: int = 1) -> list[str]:
     return [*lines, success(program)]
 
 
-@settings(deadline=None)
 @given(st.lists(calls(), min_size=1, max_size=3))
 def test_well_formed_logs_give_what_was_written_while_the_program_was_on_top(parts: list[list[str]]) -> None:
     lines = [line for part in parts for line in part]
@@ -190,7 +189,6 @@ def test_well_formed_logs_give_what_was_written_while_the_program_was_on_top(par
     assert [raw for _, raw in parsed.events] == reference(lines)
 
 
-@settings(deadline=None)
 @given(
     st.lists(LINES, max_size=10)
     | st.lists(calls(), max_size=2).flatmap(lambda parts: st.permutations(list(chain.from_iterable(parts))))
@@ -211,12 +209,13 @@ ANY_LINES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(ANY_LINES)
 def test_arbitrary_lines_never_raise_and_give_no_event_while_the_program_is_not_on_top(lines: list[str]) -> None:
     assert parse_logs(lines, OURS).events == ()
     assert parse_logs([invoke(OTHER), *lines, success(OTHER)], OURS).events == ()
-    assert parse_logs([invoke(OURS), invoke(OTHER, 2), *lines, success(OTHER), success(OURS)], OURS).events == ()
+    ends = (success(OTHER), f"Program {OTHER} failed")
+    called = [line for line in lines if not line.startswith(ends)]  # else ours is on top again, and may write
+    assert parse_logs([invoke(OURS), invoke(OTHER, 2), *called, success(OTHER), success(OURS)], OURS).events == ()
 
 
 KEYS = (OTHER_KEY, OURS_KEY)
@@ -264,7 +263,6 @@ def test_a_caller_that_has_returned_calls_no_more() -> None:
     assert emitted(OTHER_KEY, *returned, inner(BY_OURS, 4)) == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.builds(inner, st.integers(0, 3), st.none() | st.integers(0, 6))))
 def test_arbitrary_inner_instructions_never_raise(called: list[InnerInstruction]) -> None:
     assert set(emitted(OURS_KEY, *called)) <= {b"event"}

@@ -4,7 +4,7 @@ import struct
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from listener.chain.idl import Event, ExecutionCancelled, TaskCompleted, TaskFailed
@@ -110,7 +110,6 @@ def test_a_long_list_of_nothing_is_refused_before_it_is_read() -> None:
         PROGRAM.decode_account(bytes(full.but(input_uris=("",) * (fitting // 4 + 1))))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 2**32), st.sampled_from([ACCOUNT, CANCELLED, FAILED, COMPLETED]))
 def test_no_bytes_raise_anything_else_and_both_layouts_agree(put: bytes, at: int, whole: bytes) -> None:
     at = 8 + at % (len(whole) - 7)

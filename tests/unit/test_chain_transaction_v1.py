@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from solders.pubkey import Pubkey
 
@@ -113,7 +113,6 @@ def test_the_limits_themselves_are_allowed() -> None:
     assert not parsed.is_signed()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, len(RAW)), st.integers(0, 60))
 def test_no_bytes_raise_anything_else(put: bytes, at: int, taken: int) -> None:
     for raw in (b"\x81" + put, RAW[:at] + put + RAW[at + taken :]):

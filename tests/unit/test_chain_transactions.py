@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from solders.address_lookup_table_account import AddressLookupTableAccount
 from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
@@ -153,7 +153,6 @@ def test_indices_and_counts_that_do_not_fit_are_invalid(
         parse_transaction(raw)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 300), st.integers(0, 60), st.sampled_from([signed(), version_0()]))
 def test_no_bytes_raise_anything_else(put: bytes, at: int, taken: int, whole: bytes) -> None:
     for raw in (put, whole[:at] + put + whole[at + taken :]):

@@ -8,6 +8,7 @@ import sys
 
 import uvloop
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from compute.app import create_app
 from compute.outputs import check_output_prefix
@@ -22,6 +23,7 @@ from shared.clock import SystemClock
 from shared.errors import ConfigurationError
 from shared.logs import configure_logging, fields
 from shared.serving import listen, server, stop_signal
+from shared.settings_errors import told
 from shared.token import read_token
 
 log = logging.getLogger("compute")
@@ -35,6 +37,8 @@ def main() -> None:
         token = read_token(settings.token_file)
         listening = listen(settings.host, settings.compute_port, "SPLITUP_COMPUTE_PORT")
     except ValidationError as exc:
+        sys.exit(f"compute does not start; the settings are wrong: {told(exc)}")
+    except SettingsError as exc:  # no JSON where JSON must be; it names the field, not what the field holds
         sys.exit(f"compute does not start; the settings are wrong: {exc}")
     except ConfigurationError as exc:
         sys.exit(f"compute does not start: {exc}")

@@ -1,11 +1,12 @@
 """Settings of the compute process, and of whoever uses the same storage: environment variables, SPLITUP_…"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.messages import RequesterField
 from shared.uris import ObjectUri, parse_prefix
 
 Prefixes = Annotated[tuple[ObjectUri, ...], NoDecode]
@@ -55,7 +56,9 @@ class ComputeSettings(StorageSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback only if asked.")
     compute_port: int = Field(8750, ge=0, le=65535, description="TCP port of the compute API; 0 takes a free one.")
-    log_level: str = Field("info", description="Least level of the log lines: debug, info, warning or error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of the log lines: debug, info, warning or error."
+    )
     state_dir: Path = Field(
         Path("compute-state"), description="Folder for results and the list of created objects."
     )
@@ -66,7 +69,7 @@ class ComputeSettings(StorageSettings):
     catalogue: dict[str, str] = Field(
         {}, description="JSON object: the operator's own model names, each with its hash."
     )
-    trust_groups: dict[str, list[str]] = Field(
+    trust_groups: dict[str, list[RequesterField]] = Field(
         {},
         description="JSON object: name of a group and its requesters (base58), who may read each other's folders.",
     )

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from compute.__main__ import main
 from compute.settings import ComputeSettings
 from listener.settings import ListenerSettings
+from shared.settings_errors import told
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -49,3 +51,60 @@ def test_a_url_that_is_none_is_refused_with_the_setting_that_holds_it(
     monkeypatch.setenv("SPLITUP_RPC_URL", url)
     with pytest.raises(ValidationError, match="rpc_url"):
         ListenerSettings()
+
+
+@pytest.fixture
+def compute_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """What compute needs, all of it well."""
+    for name, value in {
+        "TOKEN_FILE": "token",
+        "OUTPUT_PREFIX": "s3://bucket/out",
+        "ALLOWED_PREFIXES": "s3://bucket/tasks",
+    }.items():
+        monkeypatch.setenv(f"SPLITUP_{name}", value)
+    return monkeypatch
+
+
+def wrong_settings() -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        ComputeSettings()
+    return caught.value
+
+
+def test_what_is_wrong_is_told_by_the_variables_names_in_one_line_without_a_value(compute_environment) -> None:
+    compute_environment.setenv("SPLITUP_LOG_LEVEL", "verbose-secret")
+    compute_environment.setenv("SPLITUP_MAX_TASKS", "secret-many")
+    compute_environment.setenv("SPLITUP_ALLOWED_PREFIXES", "s3://bucket/tasks,https://key:secret@host/x")
+    compute_environment.delenv("SPLITUP_TOKEN_FILE")
+    line = told(wrong_settings())
+    assert "secret" not in line
+    assert "\n" not in line
+    for part in (
+        "SPLITUP_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
+        "SPLITUP_MAX_TASKS: Input should be a valid integer",
+        "SPLITUP_ALLOWED_PREFIXES: the value is not s3://bucket/key",
+        "SPLITUP_TOKEN_FILE: Field required",
+    ):
+        assert part in line
+
+
+def test_a_group_of_what_are_no_requesters_is_refused(compute_environment) -> None:
+    compute_environment.setenv("SPLITUP_TRUST_GROUPS", '{"us": ["So11111111111111111111111111111111111111112"]}')
+    assert list(ComputeSettings().trust_groups) == ["us"]
+    compute_environment.setenv("SPLITUP_TRUST_GROUPS", '{"us": ["../other"]}')
+    assert "SPLITUP_TRUST_GROUPS: requester the value is not a public key" in told(wrong_settings())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LOG_LEVEL", "verbose"), ("TRUST_GROUPS", "no JSON"), ("MAX_TASKS", "many")]
+)
+def test_compute_ends_with_one_line_that_names_the_wrong_setting(
+    compute_environment, name: str, value: str
+) -> None:
+    compute_environment.setenv(f"SPLITUP_{name}", value)
+    with pytest.raises(SystemExit) as caught:
+        main()
+    line = str(caught.value)
+    assert name in line.upper()
+    assert value not in line
+    assert "\n" not in line

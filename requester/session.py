@@ -19,6 +19,7 @@ from program import IDL_PATH
 from requester.sending import Landed, send
 from requester.settings import RequesterSettings
 from shared.errors import ConfigurationError
+from shared.http import NO_PROXY_FOR_LOOPBACK
 from shared.ids import Requester, Slot, TaskKey
 from shared.uris import ObjectUri
 
@@ -57,7 +58,7 @@ async def open_session(settings: RequesterSettings) -> AsyncIterator[Session]:
     """Raises ConfigurationError, KeyFileError or IdlInvalid where a setting is wrong."""
     key = load_keypair(settings.requester_keypair)
     program = load_idl(settings.idl or IDL_PATH, parse_key(settings.program_id, "SPLITUP_PROGRAM_ID"))
-    async with httpx.AsyncClient(timeout=RPC_TIMEOUT_S) as http:
+    async with httpx.AsyncClient(timeout=RPC_TIMEOUT_S, mounts=NO_PROXY_FOR_LOOPBACK) as http:
         storage = open_storage(settings)
         try:
             yield Session(

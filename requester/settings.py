@@ -8,6 +8,7 @@ from pydantic_settings import NoDecode
 
 from compute.settings import StorageSettings
 from shared.uris import ObjectUri, parse_prefix
+from shared.urls import HttpUrl
 
 
 class RequesterSettings(StorageSettings):
@@ -16,7 +17,7 @@ class RequesterSettings(StorageSettings):
     requester_keypair: Path = Field(
         description="Solana CLI JSON key file that signs assignments and pays rewards; only its owner may read it."
     )
-    rpc_url: str = Field(description="HTTP URL of the Solana RPC endpoint.")
+    rpc_url: HttpUrl = Field(description="HTTP URL of the Solana RPC endpoint.")
     program_id: str = Field(description="Public key (base58) of the SplitUp program.")
     idl: Path | None = Field(None, description="Anchor IDL of the program; none takes the reference program's.")
     publish_prefix: Annotated[ObjectUri, NoDecode] = Field(

@@ -9,6 +9,7 @@ from cli.commands.running import run
 from cli.localnet.deploy import deploy
 from listener.chain.keyfile import load_keypair
 from listener.chain.rpc import Rpc
+from shared.http import NO_PROXY_FOR_LOOPBACK
 
 TIMEOUT_S = 30.0
 
@@ -23,6 +24,6 @@ def main() -> int:
 
 async def deploy_program(args: argparse.Namespace) -> None:
     payer, program = load_keypair(args.payer), load_keypair(args.program)
-    async with httpx.AsyncClient(timeout=TIMEOUT_S) as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, mounts=NO_PROXY_FOR_LOOPBACK) as http:
         version = await deploy(Rpc(args.rpc_url, http), payer, program)
     print(f"deployed the sBPF {version} build at {program.pubkey()}")

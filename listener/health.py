@@ -1,13 +1,18 @@
 """GET /health and GET /ready of the listener, in the listener's own loop."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 from fastapi import FastAPI, Response
 
 from shared.errors import SplitUpError
 from shared.messages import Check, Readiness
 from shared.token import require_token
+
+LIMIT_S: Final = 4.0
+"""For one check: whoever asks has a time-out too."""
 
 CheckNow = Callable[[], Awaitable[tuple[bool, str, str | None]]]
 """Whether it is well, its value, and what to do where it is not. May raise SplitUpError: then it is not."""
@@ -21,12 +26,16 @@ class Checks:
         self._since: dict[str, tuple[bool, float]] = {}
 
     async def readiness(self) -> Readiness:
-        checks = {name: await self._check(name, check) for name, check in self._checks.items()}
+        found = await asyncio.gather(*(self._check(name, check) for name, check in self._checks.items()))
+        checks = dict(zip(self._checks, found, strict=True))
         return Readiness(ready=all(check.ok for check in checks.values()), checks=checks)
 
     async def _check(self, name: str, check: CheckNow) -> Check:
         try:
-            ok, value, what_to_do = await check()
+            async with asyncio.timeout(LIMIT_S):
+                ok, value, what_to_do = await check()
+        except TimeoutError:
+            ok, value, what_to_do = False, f"no answer within {LIMIT_S:g} s", None
         except SplitUpError as error:
             ok, value, what_to_do = False, f"{type(error).__name__}: {error}", None
         was, since = self._since.get(name, (not ok, 0.0))

@@ -24,7 +24,7 @@ from listener.reconcile import reconcile_for_ever
 from listener.rules import Rules
 from listener.settings import ListenerSettings
 from listener.settlement import Settlement
-from listener.steps import Steps
+from listener.steps import Steps, owes, signs
 from listener.submission import Submission, Terms
 from listener.tasks import Surroundings, TaskRunner
 from shared.backoff import Backoff
@@ -68,11 +68,12 @@ class Node:
         )
         self._runner = TaskRunner(surroundings, rng)
         self._lander = Lander(rpc, program, steps, Pace.of(settings), clock)
-        self._settlement = Settlement(steps, self._compute, look, lambda: rpc.get_clock("finalized"))
+        self._settlement = Settlement(steps, self._compute, look, lambda: rpc.get_clock("finalized"), clock)
         looks = Looks(observer, clock, rng)
         self._intake = Intake(rpc, program, key.pubkey(), looks, journal, settings, clock, rng)
-        for part in (self._runner, self._lander, self._settlement):
-            steps.tell(part.changed)
+        steps.tell(self._runner.changed)
+        steps.tell(self._lander.changed, signs)
+        steps.tell(self._settlement.changed, owes)
         self._intake_life: asyncio.Task[None] | None = None
         self._is_closed = False
         self.checks = Checks(readiness_checks(self._intake, rpc, journal, self._compute, key.pubkey(), settings))

@@ -14,9 +14,11 @@ from listener.journal.records import Task
 from listener.journal.states import WATCHED, Owed, State
 from listener.look import Look
 from listener.steps import Steps
+from shared.clock import Clock
 from shared.errors import ChainError, ComputeError, StateConflict
 from shared.logs import fields
 
+AT_ONCE: Final = 16
 AGAIN_S: Final = 5.0
 """Between two tries for what could not be settled: compute is away, or the end is not finalized."""
 
@@ -30,7 +32,11 @@ FinalTime = Callable[[], Awaitable[float]]
 
 
 class Settlement:
-    def __init__(self, steps: Steps, compute: ComputeClient, look: Look, final_time: FinalTime) -> None:
+    def __init__(
+        self, steps: Steps, compute: ComputeClient, look: Look, final_time: FinalTime, clock: Clock
+    ) -> None:
+        self._clock = clock
+        self._places = asyncio.Semaphore(AT_ONCE)
         self._steps = steps
         self._compute = compute
         self._look = look
@@ -41,18 +47,25 @@ class Settlement:
         self._wake.set()
 
     async def run(self) -> None:
+        tried_at: dict[tuple[int, Owed], float] = {}
         while True:
             self._wake.clear()
-            owing = await self._steps.journal.owing()
-            for task in owing:
-                await self._settle(task)
+            owing = {(task.id, task.owed): task for task in await self._steps.journal.owing()}
+            now = self._clock.monotonic()
+            tried_at = {debt: at for debt, at in tried_at.items() if debt in owing and now - at < AGAIN_S}
+            due = [task for debt, task in owing.items() if debt not in tried_at]
+            # What runs on is stopped before anything is tidied up.
+            due.sort(key=lambda task: task.owed is not Owed.STOP)
+            tried_at |= dict.fromkeys(((task.id, task.owed) for task in due), now)
+            await asyncio.gather(*(self._settle(task) for task in due))
             with suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN_S if owing else None):
                     await self._wake.wait()
 
     async def _settle(self, task: Task) -> None:
         try:
-            await _PAY_OFF[task.owed](self, task)
+            async with self._places:
+                await _PAY_OFF[task.owed](self, task)
         except StateConflict:
             self._wake.set()
         except (ComputeError, ChainError) as error:

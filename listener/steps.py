@@ -17,6 +17,8 @@ log = logging.getLogger("listener.task")
 Wake = Callable[[int | None], None]
 """Called with the id of the task that changed, or None where rows are new."""
 
+Concerns = Callable[[Change], bool]
+
 _WAKING: Final = (Insert, Move, Restart, Renumber, Sign, Owe)
 """After these somebody has something else to do. A reading that only confirms a row interrupts nobody."""
 
@@ -24,11 +26,11 @@ _WAKING: Final = (Insert, Move, Restart, Renumber, Sign, Owe)
 class Steps:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self._wakes: list[Wake] = []
+        self._wakes: list[tuple[Wake, Concerns]] = []
 
-    def tell(self, wake: Wake) -> None:
-        """Call `wake` after each commit."""
-        self._wakes.append(wake)
+    def tell(self, wake: Wake, concerns: Concerns = lambda _: True) -> None:
+        """Call `wake` after each commit of a change that concerns it."""
+        self._wakes.append((wake, concerns))
 
     async def take(self, about: Assignment | None, decision: Decision) -> bool:
         """Write what was decided; whether there was anything. Raises StateConflict, and then nothing is written."""
@@ -47,9 +49,18 @@ class Steps:
         return True
 
     def _wake(self, decision: Decision) -> None:
-        for task in {_changed_task(change) for change in decision.changes if isinstance(change, _WAKING)}:
-            for wake in self._wakes:
+        changes = [change for change in decision.changes if isinstance(change, _WAKING)]
+        for wake, concerns in self._wakes:
+            for task in {_changed_task(change) for change in changes if concerns(change)}:
                 wake(task)
+
+
+def signs(change: Change) -> bool:
+    return isinstance(change, Sign)
+
+
+def owes(change: Change) -> bool:
+    return isinstance(change, Owe) or (isinstance(change, Move) and change.owed is not None)
 
 
 def _changed_task(change: Insert | Move | Restart | Renumber | Sign | Owe) -> int | None:

@@ -31,6 +31,7 @@ SplitUpError
 ├── JournalError                    the journal cannot be used as it is
 │   ├── JournalLocked               another listener holds it
 │   ├── JournalNewer                it was written by a newer version
+│   ├── JournalUnavailable          it cannot be read or written now: a full disk, or another program's lock
 │   └── StateConflict               a task was in another state than the change expected
 ├── ComputeError                    the way to the compute process
 │   ├── ComputeUnavailable          no answer
@@ -157,6 +158,9 @@ class JournalLocked(JournalError): ...
 
 
 class JournalNewer(JournalError): ...
+
+
+class JournalUnavailable(JournalError): ...
 
 
 class StateConflict(JournalError): ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -9,12 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from shared.errors import JournalError, JournalLocked, JournalNewer
+from shared.errors import JournalError, JournalLocked, JournalNewer, JournalUnavailable
+from shared.logs import fields
 
 SCHEMA_VERSION: Final = 1
+AGAIN_S: Final = 1.0
+_PRIMARY_CODE: Final = 0xFF
+"""The upper bytes of SQLite's error codes are details."""
+_PASSING: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 
 _T = TypeVar("_T")
+
+log = logging.getLogger("listener.journal")
 
 
 class Database:
@@ -32,20 +40,35 @@ class Database:
             raise
 
     async def read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, query)
+        return await self._patiently(query, False)
 
     async def write(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run `change` in one transaction: committed to the disk when this returns, undone when it raises.
 
-        It is committed or undone also where the caller is cancelled while waiting.
+        It is committed or undone also where the caller is cancelled while waiting. While the disk is full, or another
+        program holds SQLite's lock, it waits: whoever has something to write does nothing else meanwhile.
         """
+        return await self._patiently(change, True)
+
+    async def try_write(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
+        """The same at once. Raises JournalUnavailable where it would have to wait."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, change, True)
+
+    async def _patiently(self, run: Callable[[sqlite3.Connection], _T], transaction: bool) -> _T:
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, run, transaction)
+            except JournalUnavailable as error:
+                log.error("the journal cannot be used now; it is tried again", extra=fields(why=str(error)))
+                await asyncio.sleep(AGAIN_S)
 
     def _call(self, run: Callable[[sqlite3.Connection], _T], transaction: bool = False) -> _T:
         try:
             return _in_transaction(self._connection, run) if transaction else run(self._connection)
         except sqlite3.Error as error:
-            raise JournalError(f"the journal cannot be used: {error}") from error
+            passes = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _PASSING
+            kind = JournalUnavailable if passes else JournalError
+            raise kind(f"the journal cannot be used: {error}") from error
 
     def close(self) -> None:
         self._thread.submit(self._connection.close).result()
@@ -107,7 +130,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute("PRAGMA busy_timeout = 1000")
     if version == 0:
         script = SCHEMA.read_text(encoding="utf-8")
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")

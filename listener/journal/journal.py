@@ -122,8 +122,8 @@ class Journal:
         return {State(row["state"]): row["number"] for row in rows}
 
     async def check(self) -> None:
-        """Write a row, through to the disk. Raises JournalError."""
-        await self._database.write(
+        """Write a row, through to the disk. Raises JournalError, and JournalUnavailable without waiting."""
+        await self._database.try_write(
             lambda db: db.execute(
                 "INSERT INTO identity VALUES ('checked', '') ON CONFLICT DO UPDATE SET value = ''"
             )

@@ -1,8 +1,10 @@
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import listener.settlement as settlement_module
 from listener.chain.accounts import ExecutionState
 from listener.compute_client import Finished, Stopped, Storing
 from listener.decisions import NOTHING, Sighting
@@ -64,7 +66,7 @@ def test_while_it_could_still_be_completed_its_end_is_not_final(state: Execution
 
 
 def settlement(world: World) -> Settlement:
-    made = Settlement(world.steps, world.compute, world.look, world._now)
+    made = Settlement(world.steps, world.compute, world.look, world._now, world.clock)
     world.steps.tell(made.changed)
     return made
 
@@ -96,6 +98,29 @@ async def test_a_paid_result_is_dropped_at_compute(world: World) -> None:
     async with running(settlement(world).run()):
         await owes_nothing(world)
     assert world.compute.calls("acknowledge") == [[task.key, 1000, True]]
+
+
+async def test_what_is_not_final_yet_is_not_asked_for_again_at_each_other_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement_module, "AGAIN_S", 1e6)
+    await ended(world, State.CANCELLED, Owed.UNPAID)
+    world.shows(OURS)
+    made = settlement(world)
+    async with running(made.run()):
+        await until_asked(world)
+        for _ in range(50):
+            made.changed()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+    assert world.rpc.asked["get_account finalized"] == 1
+
+
+async def until_asked(world: World) -> None:
+    async def asked() -> bool:
+        return world.rpc.asked["get_account finalized"] > 0
+
+    await until(asked)
 
 
 async def test_a_cancelled_task_is_stopped_by_force_and_forgotten_once_its_end_is_final(world: World) -> None:

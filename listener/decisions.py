@@ -185,11 +185,14 @@ def _seen(seen: Assignment, known: Task) -> Seen:
     return Seen(known.id, seen.verified_slot, seen.refund_at)
 
 
-def may_be_signed(seen: Sighting | None, task: Task) -> bool:
-    """Whether the account shows this attempt with this content, and as one that the node may still end."""
+def may_be_signed(seen: Sighting | None, task: Task, *, names_attempt: bool) -> bool:
+    """Whether the account shows this attempt with this content, and as one that the node may still end.
+
+    `names_attempt`: the instruction says for which attempt it is. Else it could end the next one that follows a notice.
+    """
     return (
         seen is not None
-        and seen.state in LIVE_STATES
+        and seen.state in (LIVE_STATES if names_attempt else (ExecutionState.ASSIGNED,))
         and seen.assignment.attempt == task.attempt
         and seen.assignment.content_hash == task.content_hash
     )

@@ -62,7 +62,7 @@ class Intake:
         self._feed = LogFeed(settings.ws_url, self._address, settings.watchdog_silence_s, clock, rng)
         self._list_soon = asyncio.Event()
         self._backfill_soon = asyncio.Event()
-        self._mentions = Mentions(rpc, program, node, journal, looks, self._list_soon)
+        self._mentions = Mentions(rpc, program, node, journal, looks, self._list_soon, clock, rng)
         self._settles_at: Slot | None = None
         self._has_settled = True
         self._listing_refused = False
@@ -130,6 +130,9 @@ class Intake:
 
     async def _list(self) -> None:
         """Look at every live account that may say more than the journal, and at every task that none of them is."""
+        if self._program.by_transactions is not None:
+            await self._look_at_open_tasks(self._program.by_transactions)
+            return
         newest = await self._newest_finalized() if await self._journal.cursor() is None else None
         try:
             heads = await list_live(self._rpc, self._program, self._node)
@@ -148,6 +151,16 @@ class Intake:
         if newest is not None:
             await self._journal.apply(newest)
         self.listed.set()
+        await self._clock.sleep(LISTING_PAUSE_S)
+
+    async def _look_at_open_tasks(self, why: str) -> None:
+        """Where no account can be told from its bytes, the signature lists tell of new work."""
+        if not self.listed.is_set():
+            log.warning("accounts are not listed; signature lists alone are followed", extra=fields(why=why))
+        self.listed.set()
+        async with asyncio.TaskGroup() as group:
+            for task in await self._journal.tasks_in(UNSIGNED):
+                group.create_task(self._looks.take(task.account))
         await self._clock.sleep(LISTING_PAUSE_S)
 
     async def _is_worth_a_look(self, account: str, head: ExecutionHead) -> bool:

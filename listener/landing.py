@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Final
 
+from listener.chain.answers import TransactionError
+from listener.chain.idl import Program
 from listener.decisions import NOTHING, Decision, failure
 from listener.journal.changes import Change, Complete, Move, Observe
 from listener.journal.records import Outbox, Task
 from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
 from shared.ids import Slot
+from shared.messages import TaskResult
 
 EXPLAINED_BY_THE_ACCOUNT: Final = frozenset(
     {
@@ -37,6 +40,13 @@ class Landed:
     is_finalized: bool
     error: str | None = None
     is_of_program: bool = False
+
+    @classmethod
+    def of(cls, slot: Slot, err: TransactionError | None, program: Program, *, is_finalized: bool) -> "Landed":
+        if err is None:
+            return cls(slot, is_finalized)
+        name = None if err.code is None else program.error_name(err.code)
+        return cls(slot, is_finalized, name or err.text, err.instruction is not None)
 
 
 def on_landed(row: Outbox, task: Task, landed: Landed) -> Decision:
@@ -77,6 +87,22 @@ def on_expired(row: Outbox, task: Task) -> Decision:
     return Decision((observed, Move(task.id, State.SUBMITTING, State.COMPUTED)))
 
 
+def on_simulated(task: Task, landed: Landed) -> Decision:
+    """A completion that would be refused is not signed. NOTHING: the account explains it, or it may mend itself."""
+    if landed.error is None or _may_mend(landed):
+        return NOTHING
+    told = _refused_by_program(task, landed)
+    return Decision((Move(task.id, task.state, State.COMPUTED, landed.error, told, ends_as=State.FAILED),))
+
+
+def _may_mend(landed: Landed) -> bool:
+    return not landed.is_of_program or landed.error in EXPLAINED_BY_THE_ACCOUNT
+
+
+def _refused_by_program(task: Task, landed: Landed) -> TaskResult:
+    return failure(task, f"the program refused the result: {landed.error}")
+
+
 def _status(landed: Landed) -> OutboxStatus:
     if landed.error is None:
         return OutboxStatus.FINALIZED if landed.is_finalized else OutboxStatus.CONFIRMED
@@ -105,10 +131,10 @@ def _on_confirmed(task: Task, landed: Landed) -> tuple[Change, ...]:
 def _on_rejected(row: Outbox, task: Task, landed: Landed) -> tuple[Change, ...]:
     """Finalized with an error: the account explains it, or its cause may mend itself, or it is for good."""
     back = () if task.state == State.SUBMITTING else (Move(task.id, task.state, State.SUBMITTING),)
-    if not landed.is_of_program or landed.error in EXPLAINED_BY_THE_ACCOUNT:
+    if _may_mend(landed):
         return (*back, Move(task.id, State.SUBMITTING, State.COMPUTED))
     if row.kind is SubmissionKind.COMPLETED:
-        told = failure(task, f"the program refused the result: {landed.error}")
+        told = _refused_by_program(task, landed)
         return (
             *back,
             Move(task.id, State.SUBMITTING, State.COMPUTED, landed.error, told, ends_as=State.FAILED),

@@ -1,16 +1,23 @@
-"""A look at one execution account: read at a slot not older than what told of it, and verified."""
+"""A look at one execution account: read at a slot not older than what told of it, and verified.
+
+Where the IDL does not describe the account, look_by_transactions.py gives the same view of it.
+"""
 
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from solders.pubkey import Pubkey
 
-from listener.chain.accounts import Execution, content_hash, verify
+from listener.chain.accounts import Execution, ExecutionState, content_hash, verify
 from listener.chain.idl import Program
 from listener.chain.rpc import Account, Commitment, Rpc
 from listener.decisions import Sighting
-from listener.journal.records import Assignment
+from listener.journal.records import Assignment, EventRow
 from shared.errors import AccountInvalid
-from shared.ids import Lamports, Requester, Slot
+from shared.ids import Lamports, Requester, Slot, UnixSeconds
+
+NO_NOTICE: Final = UnixSeconds(1)
+"""When a notice ended that never began: a moment that has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +29,41 @@ class View:
     why: str = "missed: the account is gone"
 
 
-class Look:
+class Look(Protocol):
+    async def at(
+        self,
+        account: str,
+        at_least: Slot,
+        commitment: Commitment,
+        *,
+        is_new: bool,
+        told: tuple[EventRow, ...] = (),
+    ) -> View:
+        """What stands there, at a slot not below `at_least`. `told` are the events that told of it.
+
+        Raises ChainError, such as where the endpoint has not reached the slot.
+        """
+
+
+class AccountLook:
+    """By the account itself, which is the truth."""
+
     def __init__(self, rpc: Rpc, program: Program, node: Pubkey) -> None:
         self._rpc = rpc
         self._program = program
         self._node = node
         self._rents: dict[int, Lamports] = {}
 
-    async def at(self, account: str, at_least: Slot, commitment: Commitment, *, is_new: bool) -> View:
-        """Read it. A new one must hold its rent too: later the cluster may ask for more than when it was taken in.
-
-        Raises ChainError, such as where the endpoint has not reached the slot.
-        """
+    async def at(
+        self,
+        account: str,
+        at_least: Slot,
+        commitment: Commitment,
+        *,
+        is_new: bool,
+        told: tuple[EventRow, ...] = (),  # noqa: ARG002 (the account says all)
+    ) -> View:
+        """Read it. A new one must hold its rent too: later the cluster may ask for more than when it was taken in."""
         address = Pubkey.from_string(account)
         found = await self._rpc.get_account(address, commitment=commitment, min_context_slot=at_least)
         if found.account is None:
@@ -53,7 +83,7 @@ class Look:
 
 
 def sighting(execution: Execution, slot: Slot) -> Sighting:
-    """What a verified account said at `slot`."""
+    """What a verified execution said at `slot`."""
     assignment = Assignment(
         account=str(execution.address),
         attempt=execution.attempt,
@@ -67,7 +97,14 @@ def sighting(execution: Execution, slot: Slot) -> Sighting:
         compute_units=execution.compute_units,
         reward=execution.reward,
         deadline=execution.deadline,
-        refund_at=execution.refund_at,
+        refund_at=_refund_at(execution),
         verified_slot=slot,
     )
     return Sighting(assignment, execution.state)
+
+
+def _refund_at(execution: Execution) -> UnixSeconds:
+    """0 unless cancelled. A cancellation that names no time takes effect at once."""
+    if execution.state is ExecutionState.CANCELLED:
+        return execution.refund_at or NO_NOTICE
+    return execution.refund_at

@@ -1,24 +1,29 @@
 """Transactions that mention the node (or the program): from their logs to the accounts that they tell of."""
 
 import asyncio
+import dataclasses
 import logging
+import random
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from listener.chain.events import FIRST_CPI_INDEX, cpi_events, parse_logs
+from listener.chain.calls import called_events, calls
+from listener.chain.events import parse_logs
 from listener.chain.feed import Notification
 from listener.chain.idl import ExecutionCancelled, Program, TaskAssigned
 from listener.chain.rpc import Rpc, SignatureRow, TransactionRead
-from listener.chain.transactions import parse_transaction
 from listener.journal.journal import Journal
 from listener.journal.records import EventRow
 from listener.journal.states import UNSIGNED
 from listener.looks import Looks
-from shared.errors import EventInvalid, RpcInvalid, RpcRefused, RpcUnavailable
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.errors import ChainError, EventInvalid, RpcInvalid, RpcRefused, RpcUnavailable
 from shared.ids import Slot
 from shared.logs import fields
 
@@ -26,6 +31,12 @@ REMEMBERED: Final = 20_000
 """Transactions read lately, so that no list has them read again."""
 TRIES: Final = 5
 """Of a backfill at one transaction, before it is left to the listing."""
+RETRY: Final = Backoff(base_s=0.1, cap_s=2.0)
+
+Told = TaskAssigned | ExecutionCancelled
+"""The events that lead to an account."""
+_TOLD_BY: Final = frozenset({"assign_task", "cancel_execution"})
+"""The instructions that write them."""
 
 log = logging.getLogger("listener.mentions")
 
@@ -39,6 +50,8 @@ class Mentions:
         journal: Journal,
         looks: Looks,
         list_soon: asyncio.Event,
+        clock: Clock,
+        rng: random.Random,
     ) -> None:
         self._rpc = rpc
         self._program = program
@@ -46,6 +59,8 @@ class Mentions:
         self._journal = journal
         self._looks = looks
         self._list_soon = list_soon
+        self._clock = clock
+        self._rng = rng
         self._read: OrderedDict[tuple[Signature, Slot], None] = OrderedDict()
         self._failed: Counter[Signature] = Counter()
 
@@ -56,8 +71,25 @@ class Mentions:
         parsed = parse_logs(told.logs, str(self._program.program_id))
         if parsed.truncated:
             self._list_soon.set()
-        elif parsed.events and await self._act_on(told.signature, told.slot, parsed.events):
+        elif parsed.events and await self._act_on_told(told, parsed.events):
             self._remember(told.signature, told.slot)
+
+    async def _act_on_told(self, told: Notification, raws: Sequence[tuple[int, bytes]]) -> bool:
+        """Where only the instruction names the account, the transaction is read too, as soon as it is there."""
+        events = self._of_this_node(told.signature, raws)
+        if all(self._is_enough(event) for _, event in events):
+            return await self._act_on(told.signature, told.slot, events, None)
+        for failures in range(TRIES):
+            with suppress(ChainError):
+                found = await self._rpc.get_transaction(told.signature)
+                if found is not None and found.err is None:
+                    return await self._act_on(told.signature, found.slot, events, found)
+            await self._clock.sleep(RETRY.delay_s(failures, self._rng))
+        return False  # the signature lists tell of it once more
+
+    def _is_enough(self, event: Told) -> bool:
+        """Whether the event alone leads to its account."""
+        return event.task_id is None or self._program.address_of(_values(event)) is not None
 
     async def on_listed(self, row: SignatureRow) -> None:
         """Read the transaction, unless it failed or was read.
@@ -82,14 +114,14 @@ class Mentions:
     async def _act_on_transaction(self, row: SignatureRow, found: TransactionRead) -> None:
         parsed = parse_logs(found.logs, str(self._program.program_id))
         try:
-            called = self._called_events(found)
+            raws = (*parsed.events, *called_events(self._program.program_id, found))
+            events = self._of_this_node(row.signature, raws)
+            if parsed.truncated:
+                self._list_soon.set()
+            elif not await self._act_on(row.signature, found.slot, events, found):
+                self._once_more(row, "an account that a transaction tells of cannot be read")
         except RpcInvalid:
             self._list_soon.set()
-            return
-        if parsed.truncated:
-            self._list_soon.set()
-        elif not await self._act_on(row.signature, found.slot, (*parsed.events, *called)):
-            self._once_more(row, "an account that a transaction tells of cannot be read")
 
     def _once_more(self, row: SignatureRow, reason: str) -> None:
         """Keep the cursor where it is for a few tries; no transaction may keep it there for ever."""
@@ -99,46 +131,57 @@ class Mentions:
         log.warning(reason, extra=fields(signature=row.signature))
         self._list_soon.set()
 
-    def _called_events(self, found: TransactionRead) -> list[tuple[int, bytes]]:
-        """Those that the program wrote by calling itself. Raises RpcInvalid."""
-        if not found.inner:
-            return []
-        transaction = parse_transaction(found.raw)
-        keys = (*transaction.static_keys, *found.loaded_addresses)
-        events: list[bytes] = []
-        for index, called in sorted(found.inner.items()):
-            if index < len(transaction.instructions):
-                program_index = transaction.instructions[index].program_index
-                if program_index < len(keys):
-                    events += cpi_events(keys[program_index], called, keys, self._program.program_id)
-        return list(enumerate(events, start=FIRST_CPI_INDEX))
-
-    async def _act_on(self, signature: Signature, slot: Slot, events: Sequence[tuple[int, bytes]]) -> bool:
-        """Look at each account that an event tells of. False where one could not be read."""
-        read = True
-        for index, raw in events:
+    def _of_this_node(self, signature: Signature, raws: Sequence[tuple[int, bytes]]) -> list[tuple[int, Told]]:
+        events: list[tuple[int, Told]] = []
+        for index, raw in raws:
             try:
                 event = self._program.decode_event(raw)
             except EventInvalid as error:
                 log.info("not an event", extra=fields(signature=signature, error=str(error)))
                 continue
-            if not isinstance(event, TaskAssigned | ExecutionCancelled) or event.assigned_node != self._node:
-                continue
-            for account in await self._accounts(event):
+            if isinstance(event, Told) and event.assigned_node == self._node:
+                events.append((index, event))
+        return events
+
+    async def _act_on(
+        self,
+        signature: Signature,
+        slot: Slot,
+        events: Sequence[tuple[int, Told]],
+        found: TransactionRead | None,
+    ) -> bool:
+        """Look at each account that an event tells of. False where one could not be read. Raises RpcInvalid."""
+        read = True
+        for index, event in events:
+            for account in await self._accounts(event, found):
                 row = EventRow(str(signature), index, slot, type(event).__name__, account)
                 if not await self._journal.has_event(row):
                     read = await self._looks.take(account, slot, (row,)) and read
         return read
 
-    async def _accounts(self, event: TaskAssigned | ExecutionCancelled) -> list[str]:
-        """The event's account; without a taskId, of each task of that execution that is not signed yet."""
-        if event.task_id is not None:
-            return [str(self._program.execution_address(event.execution_id, event.task_id))]
-        tasks = await self._journal.tasks_in(UNSIGNED)
-        return [task.account for task in tasks if task.execution_id == event.execution_id]
+    async def _accounts(self, event: Told, found: TransactionRead | None) -> list[str]:
+        """The event's account; without a taskId, of each task of that execution that is not signed yet.
+
+        Where the IDL has no rule for the address, the one that an instruction of the transaction names.
+        """
+        if event.task_id is None:
+            tasks = await self._journal.tasks_in(UNSIGNED)
+            return [task.account for task in tasks if task.execution_id == event.execution_id]
+        values = _values(event)
+        address = self._program.address_of(values)
+        if address is not None:
+            return [str(address)]
+        called = () if found is None else calls(self._program, found)
+        named = [call.execution for call in called if call.name in _TOLD_BY and call.agrees_with(values)]
+        return sorted({str(account) for account in named if account is not None})
 
     def _remember(self, signature: Signature, slot: Slot) -> None:
         del self._failed[signature]
         self._read[signature, slot] = None
         if len(self._read) > REMEMBERED:
             self._read.popitem(last=False)
+
+
+def _values(event: Told) -> dict[str, object]:
+    """The event's fields by the IDL's names."""
+    return {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}

@@ -16,7 +16,8 @@ from listener.health import Checks
 from listener.intake import Intake
 from listener.journal.journal import Journal
 from listener.journal.states import State
-from listener.look import Look
+from listener.look import AccountLook, Look
+from listener.look_by_transactions import TransactionLook
 from listener.looks import Looks
 from listener.observe import Observer
 from listener.readiness import readiness_checks
@@ -55,7 +56,9 @@ class Node:
         self._compute = ComputeClient(settings.compute_url, token)
         self._steps = steps = Steps(journal)
         chain_clock = ChainClock(rpc.get_clock, clock)
-        look = Look(rpc, program, key.pubkey())
+        look: Look = AccountLook(rpc, program, key.pubkey())
+        if program.by_transactions is not None:
+            look = TransactionLook(rpc, program, key.pubkey(), journal)
         observer = Observer(look, Rules.of(settings), chain_clock, steps)
         submission = Submission(rpc, program, key, observer, chain_clock, steps, Terms.of(settings))
         surroundings = Surroundings(

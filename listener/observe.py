@@ -37,7 +37,7 @@ class Observer:
         while True:
             known = await self._steps.journal.latest(account)
             is_new = known is None or known.state in ENDED
-            view = await self._look.at(account, at_least, commitment, is_new=is_new)
+            view = await self._look.at(account, at_least, commitment, is_new=is_new, told=events)
             decision = await self._decide(view, known, account, _heard_of(events, listed))
             about = view.sighting.assignment if view.sighting else known
             try:

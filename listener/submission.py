@@ -4,20 +4,22 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from listener.chain.idl import Program
-from listener.chain.rpc import Commitment, Rpc
-from listener.chain.transactions import sign_transaction
+from listener.chain.rpc import Commitment, LatestBlockhash, Rpc
+from listener.chain.transactions import sign_transaction, unsigned_transaction
 from listener.chain_clock import ChainClock
 from listener.computation import on_time
 from listener.decisions import Decision, may_be_signed, on_completed_before
 from listener.journal.changes import Sign
 from listener.journal.records import Task
 from listener.journal.states import WATCHED, State, SubmissionKind
+from listener.landing import Landed, on_simulated
 from listener.observe import Observer
 from listener.settings import ListenerSettings
 from listener.steps import Steps
@@ -77,8 +79,10 @@ class Submission:
         task = await self._steps.journal.task(task.id)
         if task.state is not State.COMPUTED:
             return 0.0
-        if not may_be_signed(view.sighting, task):
-            log.warning("the account does not show this attempt", extra=fields(**task.log_fields))
+        names_attempt = self._program.takes_attempt(task.submission)
+        if not may_be_signed(view.sighting, task, names_attempt=names_attempt):
+            shown = view.sighting.state.value if view.sighting else None
+            log.warning("the account does not show this attempt", extra=fields(**task.log_fields, shown=shown))
             return AGAIN_S
         if await self._steps.journal.is_completed(task.pair_hash):
             await self._steps.take(task, on_completed_before(task))
@@ -87,28 +91,53 @@ class Submission:
             log.warning("an older signature of the pair may have been paid", extra=fields(**task.log_fields))
             return AGAIN_S
         late = on_time(task, await self._chain_clock.now(), self._terms.landing_margin_s)
-        if not await self._steps.take(task, late):
-            await self._steps.take(task, Decision((await self._signed(task),)))
+        if await self._steps.take(task, late):
+            return 0.0
+        return await self._sign(task)
+
+    async def _sign(self, task: Task) -> float:
+        blockhash = await self._rpc.get_latest_blockhash()
+        if self._program.by_transactions is not None and task.submission is SubmissionKind.COMPLETED:
+            simulated = await self._simulated(task, blockhash.blockhash)
+            if simulated.error is not None:
+                log.warning("the program would refuse it", extra=fields(**task.log_fields, error=simulated.error))
+                return 0.0 if await self._steps.take(task, on_simulated(task, simulated)) else AGAIN_S
+        await self._steps.take(task, Decision((self._signed(task, blockhash),)))
         return 0.0
 
     async def _may_have_landed_before(self, task: Task, at: Slot) -> bool:
         """Whether a completion under an earlier attempt, whose answer was lost, was paid before this one began.
 
-        Above the slot in which the account was assigned again it cannot land any more, so one answer is enough.
+        Above the slot in which the account was assigned again it cannot land any more, so one answer is enough; but
+        what does not name its attempt could still end this one, so the lander must have seen the end of it.
         """
-        older = [
-            Signature.from_string(row.signature)
+        rows = [
+            row
             for attempt in await self._steps.journal.tasks_of(task.key)
             for row in await self._steps.journal.signatures_of(attempt.id)
-            if row.superseded and row.status in WATCHED and row.kind is SubmissionKind.COMPLETED
+            if row.superseded and row.status in WATCHED
         ]
+        if any(not self._program.takes_attempt(row.kind) for row in rows):
+            return True
+        older = [Signature.from_string(row.signature) for row in rows if row.kind is SubmissionKind.COMPLETED]
         if not older:
             return False
         answer = await self._rpc.get_signature_statuses(older, search_history=True)
         return answer.slot < at or any(status is not None and status.err is None for status in answer.statuses)
 
-    async def _signed(self, task: Task) -> Sign:
-        blockhash = await self._rpc.get_latest_blockhash()
+    async def _simulated(self, task: Task, blockhash: Hash) -> Landed:
+        """What the program would say now. Without a described account it alone knows whether it would pay."""
+        raw = unsigned_transaction(
+            [self._instruction(task)],
+            self._key.pubkey(),
+            blockhash,
+            compute_unit_limit=self._terms.compute_unit_limit,
+            compute_unit_price=self._terms.priority_fee_micro_lamports,
+        )
+        answer = await self._rpc.simulate_transaction(raw)
+        return Landed.of(answer.slot, answer.err, self._program, is_finalized=False)
+
+    def _signed(self, task: Task, blockhash: LatestBlockhash) -> Sign:
         signed = sign_transaction(
             [self._instruction(task)],
             self._key,
@@ -136,5 +165,9 @@ class Submission:
             "execution_time": task.result.execution_time,
             "error_message": task.result.error_message or "",
         }
-        accounts = {"assigned_node": self._key.pubkey(), "requester": Pubkey.from_string(task.requester)}
+        accounts = {
+            "execution": Pubkey.from_string(task.account),
+            "assigned_node": self._key.pubkey(),
+            "requester": Pubkey.from_string(task.requester),
+        }
         return self._program.encode_instruction(task.submission, args, accounts)

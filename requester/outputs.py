@@ -1,7 +1,6 @@
 """The outputs of a completed task: found on the chain, checked in storage."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ import torch
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from listener.chain.rpc import InnerInstruction, TransactionRead
-from listener.chain.transactions import CompiledInstruction, parse_transaction
+from listener.chain.calls import calls
+from listener.chain.rpc import TransactionRead
 from requester.fetch import fetch_tensors
 from requester.session import Session
 from shared.errors import (
@@ -88,21 +87,12 @@ def _endings(session: Session, signature: Signature, read: TransactionRead, addr
     if read.err is not None:
         return
     try:
-        parsed = parse_transaction(read.raw)
+        called = calls(session.program, read)
     except RpcInvalid:
         return
-    keys = (*parsed.static_keys, *read.loaded_addresses)
-    every: list[CompiledInstruction | InnerInstruction] = [*parsed.instructions]
-    every += itertools.chain.from_iterable(read.inner.values())
-    for called in every:
-        used = (called.program_index, *called.account_indices)
-        if max(used) >= len(keys) or keys[called.program_index] != session.program.program_id:
-            continue
-        if address not in {keys[index] for index in called.account_indices}:
-            continue
-        decoded = session.program.decode_instruction(called.data)
-        if decoded is not None:
-            yield Ending(decoded[0], signature, read.slot, decoded[1])
+    for call in called:
+        if address in call.keys:
+            yield Ending(call.name, signature, read.slot, dict(call.args))
 
 
 async def fetch_outputs(

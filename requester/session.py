@@ -58,6 +58,8 @@ async def open_session(settings: RequesterSettings) -> AsyncIterator[Session]:
     """Raises ConfigurationError, KeyFileError or IdlInvalid where a setting is wrong."""
     key = load_keypair(settings.requester_keypair)
     program = load_idl(settings.idl or IDL_PATH, parse_key(settings.program_id, "SPLITUP_PROGRAM_ID"))
+    if program.by_transactions is not None:
+        raise ConfigurationError(f"the requester's commands read accounts, but {program.by_transactions}")
     async with httpx.AsyncClient(timeout=RPC_TIMEOUT_S, mounts=NO_PROXY_FOR_LOOPBACK) as http:
         storage = open_storage(settings)
         try:

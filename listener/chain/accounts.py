@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -118,22 +118,28 @@ def verify(
 ) -> Execution:
     """Read an account and check that it is an assignment to `node`, whatever became of it since.
 
-    Owner, layout, address from its ids; that it holds `rent` and reward while it is live; and each limit that the
-    reference program keeps, since another program may not. `rent` is what the cluster asks for its length, given at
-    intake only: it may rise later.
+    Owner, layout, the address where the IDL has a rule for it; that it holds `rent` and reward while it is live; and
+    each limit that the reference program keeps, since another program may not. `rent` is what the cluster asks for
+    its length, given at intake only: it may rise later.
     Raises AccountInvalid with the reason.
     """
     execution = decode_execution(program, address, account)
-    if program.execution_address(execution.execution_id, execution.task_id) != address:
-        raise AccountInvalid("the account does not lie at the address that its ids give")
+    check_address(program, execution)
     if execution.assigned_node != node:
         raise AccountInvalid(f"it is assigned to another node, {execution.assigned_node}")
     if execution.state in LIVE_STATES and execution.lamports < rent + execution.reward:
         raise AccountInvalid(
             f"the account holds {execution.lamports} lamports, less than its rent {rent} and reward {execution.reward}"
         )
-    _check_limits(execution)
+    check_limits(execution)
     return execution
+
+
+def check_address(program: Program, execution: Execution) -> None:
+    """Where the IDL has a rule: that the account lies where it says. Raises AccountInvalid."""
+    known = {field.name: getattr(execution, field.name) for field in fields(execution)}
+    if program.address_of(known) not in (None, execution.address):
+        raise AccountInvalid("the account does not lie at the address that its ids give")
 
 
 async def read_execution(
@@ -198,18 +204,18 @@ def _head(values: Mapping[str, Any], address: Pubkey, account: Account) -> dict[
         "address": address,
         "lamports": account.lamports,
         "state": state,
-        "attempt": Attempt(_counted(values["attempt"], "attempt")),
+        "attempt": Attempt(counted(values["attempt"], "attempt")),
         "assigned_node": values["assigned_node"],
         "requester": values["requester"],
-        "reward": Lamports(_counted(values["reward"], "reward")),
-        "deadline": UnixSeconds(_counted(values["deadline"], "deadline")),
-        "refund_at": UnixSeconds(_counted(values.get("refund_at", 0), "refund_at")),
-        "compute_units": _counted(values["compute_units"], "compute_units"),
+        "reward": Lamports(counted(values["reward"], "reward")),
+        "deadline": UnixSeconds(counted(values["deadline"], "deadline")),
+        "refund_at": UnixSeconds(counted(values.get("refund_at", 0), "refund_at")),
+        "compute_units": counted(values["compute_units"], "compute_units"),
         "expected_output_count": values["expected_output_count"],
     }
 
 
-def _counted(value: int, name: str) -> int:
+def counted(value: int, name: str) -> int:
     """What JSON and the journal hold exactly."""
     if not 0 <= value <= MAX_COUNT:
         raise AccountInvalid(f"{name} is {value}, not 0 to {MAX_COUNT}")
@@ -221,7 +227,8 @@ def _check_owner(program: Program, account: Account) -> None:
         raise AccountInvalid(f"the account is owned by {account.owner}, not by the program")
 
 
-def _check_limits(execution: Execution) -> None:
+def check_limits(execution: Execution) -> None:
+    """What the reference program keeps, and another may not. Raises AccountInvalid."""
     if not 1 <= len(execution.input_uris) <= MAX_URIS:
         raise AccountInvalid(f"it has {len(execution.input_uris)} input URIs, not 1 to {MAX_URIS}")
     if not 1 <= execution.expected_output_count <= MAX_OUTPUTS:

@@ -25,7 +25,9 @@ TASK_ASSIGNED_FIELDS: Final = {
     "compute_units": _INTEGER,
     "assigned_node": _KEY,
 }
-EXECUTION_FIELDS: Final = TASK_ASSIGNED_FIELDS | {"requester": _KEY, "reward": _INTEGER, "attempt": _INTEGER}
+STATE: Final = "state"
+REWARD_FIELD: Final = {"reward": _INTEGER}
+EXECUTION_FIELDS: Final = TASK_ASSIGNED_FIELDS | REWARD_FIELD | {"requester": _KEY, "attempt": _INTEGER}
 """What an execution account must have, besides its state."""
 OPTIONAL_EXECUTION_FIELDS: Final = {"layout": _INTEGER, "refund_at": _INTEGER}
 EVENT_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {

@@ -1,6 +1,5 @@
 """The program, known by its id and its IDL alone: instructions, events and accounts, encoded and decoded by name."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,19 +10,18 @@ from solders.pubkey import Pubkey
 
 from listener.chain.event_types import (
     EVENT_FIELDS,
-    EXECUTION_FIELDS,
-    OPTIONAL_EVENT_FIELDS,
-    OPTIONAL_EXECUTION_FIELDS,
+    STATE,
     Event,
     ExecutionCancelled,
     TaskAssigned,
     TaskCompleted,
     TaskFailed,
-    check_fields,
     typed_event,
 )
+from listener.chain.idl_address import EXECUTION_ACCOUNT, address_rule
+from listener.chain.idl_checks import EXECUTION, check, missing_of_account
 from listener.chain.idl_coder import HEAD, Coder, account_kind, args_kind, event_kind
-from listener.chain.idl_layout import AccountMetaSpec, Idl, InstructionSpec, fold, read_idl, snake
+from listener.chain.idl_layout import AccountMetaSpec, Field, Idl, InstructionSpec, Struct, fold, read_idl, snake
 from listener.chain.idl_offsets import fixed_fields, fixed_size
 from shared.errors import AccountInvalid, EventInvalid, IdlInvalid, InvalidId
 
@@ -37,21 +35,14 @@ __all__ = [
     "load_idl",
 ]
 
-EXECUTION: Final = "Execution"
-STATES: Final = ("Assigned", "Cancelled", "Failed", "Completed")
 INSTRUCTIONS: Final = frozenset(
     {"assigntask", "cancelexecution", "taskcompleted", "taskfailed", "reclaim"},
 )
-REQUIRED_EVENTS: Final = ("TaskAssigned", "ExecutionCancelled")
-ADDRESS_RULE: Final = "EXECUTION_ADDRESS"
+STATES: Final = ("Assigned", "Cancelled", "Failed", "Completed")
 
 
 def load_idl(source: Path | Mapping[str, object], program_id: Pubkey) -> "Program":
-    """Read an IDL (spec 0.1.0, or the layout before it). Raises IdlInvalid, which says what is missing.
-
-    A program whose IDL describes no account `Execution` with the fields that the node reads, or that finds its
-    accounts by another rule than `EXECUTION_ADDRESS` = sha256, is not supported yet and is refused here.
-    """
+    """Read an IDL (spec 0.1.0, or the layout before it). Raises IdlInvalid, which says what is missing."""
     document: object = source
     if isinstance(source, Path):
         try:
@@ -61,29 +52,10 @@ def load_idl(source: Path | Mapping[str, object], program_id: Pubkey) -> "Progra
     wanted = frozenset(fold(name) for name in (EXECUTION, *EVENT_FIELDS))
     try:
         idl = read_idl(document, INSTRUCTIONS, wanted)
-        _check(idl)
+        check(idl)
         return Program(program_id, idl)
     except RecursionError as error:
         raise IdlInvalid("the IDL's types are nested too deeply") from error
-
-
-def _check(idl: Idl) -> None:
-    if fold(EXECUTION) not in idl.accounts:
-        raise IdlInvalid("the IDL describes no account Execution; programs without one are not supported yet")
-    check_fields(idl.accounts[fold(EXECUTION)], EXECUTION_FIELDS, OPTIONAL_EXECUTION_FIELDS)
-    for name in REQUIRED_EVENTS:
-        if fold(name) not in idl.events:
-            raise IdlInvalid(f"the IDL has no event {name}")
-    for name, fields in EVENT_FIELDS.items():
-        if struct := idl.events.get(fold(name)):
-            check_fields(struct, fields, OPTIONAL_EVENT_FIELDS.get(name, {}))
-    if "taskcompleted" not in idl.instructions:
-        raise IdlInvalid("the IDL has no instruction task_completed")
-    if idl.constants.get(ADDRESS_RULE) != "sha256":
-        raise IdlInvalid(
-            f"the IDL has no constant {ADDRESS_RULE} = sha256; other rules for the account's address are not "
-            "supported yet"
-        )
 
 
 class Program:
@@ -92,10 +64,13 @@ class Program:
     def __init__(self, program_id: Pubkey, idl: Idl) -> None:
         self.program_id = program_id
         self._idl = idl
-        self._execution = idl.accounts[fold(EXECUTION)]
-        self._head = fixed_fields(self._execution, idl)
+        self.by_transactions = missing_of_account(idl)
+        """Why transactions stand in for the accounts; None where the IDL describes these."""
+        self._execution = None if self.by_transactions else idl.accounts[fold(EXECUTION)]
+        self._head: tuple[Field, ...] = () if self._execution is None else fixed_fields(self._execution, idl)
         self._coder = Coder(idl, self._head)
-        self._state_tags = self._tags_of_states()
+        self._state_tags = {} if self._execution is None else self._tags_of_states(self._execution)
+        self._address_rule = address_rule(idl)
         self._event_names = {fold(name): name for name in EVENT_FIELDS}
 
     def mentions(self, node: Pubkey) -> Pubkey:
@@ -109,7 +84,7 @@ class Program:
     def encode_instruction(
         self, name: str, args: Mapping[str, object], accounts: Mapping[str, Pubkey]
     ) -> Instruction:
-        """Build the instruction `name`. `execution` and the system program need not be given.
+        """Build the instruction `name`. `execution`, where a rule gives it, and the system program may be left out.
 
         Arguments that the IDL does not have are left out. Raises IdlInvalid where the IDL asks for more than was
         given, or an argument does not fit its type.
@@ -117,8 +92,8 @@ class Program:
         spec = self._instruction(name)
         given = {snake(key): value for key, value in args.items()}
         keys = {snake(key): value for key, value in accounts.items()}
-        if "execution" not in keys and {"execution_id", "task_id"} <= given.keys():
-            keys["execution"] = self.execution_address(str(given["execution_id"]), str(given["task_id"]))
+        if EXECUTION_ACCOUNT not in keys and (address := self.address_of(given | keys)) is not None:
+            keys[EXECUTION_ACCOUNT] = address
         missing = [field.name for field in spec.args if field.name not in given]
         if missing:
             raise IdlInvalid(f"the IDL's {spec.name} asks for {', '.join(missing)}, which the node does not know")
@@ -141,6 +116,14 @@ class Program:
                     return None
         return None
 
+    def takes_attempt(self, name: str) -> bool:
+        """Whether the instruction says for which attempt it is meant."""
+        return any(argument.name == "attempt" for argument in self._instruction(name).args)
+
+    def account_specs(self, name: str) -> tuple[AccountMetaSpec, ...]:
+        """The accounts of the instruction, in order."""
+        return self._instruction(name).accounts
+
     def decode_event(self, raw: bytes) -> Event | None:
         """The event, or None where the node does not know its discriminator. Raises EventInvalid."""
         for folded, struct in self._idl.events.items():
@@ -154,7 +137,7 @@ class Program:
 
     def decode_account(self, raw: bytes) -> dict[str, object]:
         """The fields of an execution account; enums as their variant's name. Raises AccountInvalid."""
-        return self._decode_execution(account_kind(self._execution), raw)
+        return self._decode_execution(account_kind(self._described), raw)
 
     def decode_head(self, raw: bytes) -> dict[str, object]:
         """The same of an account's first `head_length` bytes: the fields before the first of variable length."""
@@ -163,21 +146,21 @@ class Program:
     @property
     def head_length(self) -> int:
         sizes = (fixed_size(field.type, self._idl) or 0 for field in self._head)
-        return len(self._execution.discriminator) + sum(sizes)
+        return len(self.discriminator) + sum(sizes)
 
     @property
     def discriminator(self) -> bytes:
         """How the bytes of an execution account begin."""
-        return self._execution.discriminator
+        return self._described.discriminator
 
     def offset_of(self, field: str) -> int:
         """Where a field of the account's fixed head begins. Raises IdlInvalid where that is not fixed."""
-        offset = len(self._execution.discriminator)
+        offset = len(self.discriminator)
         for one in self._head:
             if one.name == snake(field):
                 return offset
             offset += fixed_size(one.type, self._idl) or 0
-        raise IdlInvalid(f"the field {field} of the account {self._execution.name} has no fixed offset")
+        raise IdlInvalid(f"the field {field} of the account {EXECUTION} has no fixed offset")
 
     def state_tag(self, state: str) -> bytes:
         """The byte that stands for a state, by the variant's name in the IDL, such as `Assigned`."""
@@ -188,12 +171,25 @@ class Program:
         return self._idl.errors.get(code)
 
     def execution_address(self, execution_id: str, task_id: str) -> Pubkey:
-        """The account of the pair. Raises InvalidId where an id is too long for its length to be one byte."""
-        first, second = execution_id.encode(), task_id.encode()
-        if len(first) > 255:
-            raise InvalidId(f"executionId {execution_id[:80]!a} is longer than 255 bytes")
-        hashed = hashlib.sha256(bytes([len(first)]) + first + second).digest()
-        return Pubkey.find_program_address([b"execution", hashed], self.program_id)[0]
+        """The account of the pair. Raises InvalidId, and IdlInvalid where the ids alone do not give it."""
+        address = self.address_of({"execution_id": execution_id, "task_id": task_id})
+        if address is None:
+            raise IdlInvalid("the IDL does not say at which address the account of a pair lies")
+        return address
+
+    def address_of(self, known: Mapping[str, object]) -> Pubkey | None:
+        """The account by what is known of an assignment (ids, terms, keys). None: no rule, or it asks for more.
+
+        Raises InvalidId.
+        """
+        by_another_name = {"authority": known["requester"]} if "requester" in known else {}
+        return self._address_rule.address(by_another_name | dict(known), self.program_id)
+
+    @property
+    def _described(self) -> Struct:
+        if self._execution is None:
+            raise IdlInvalid(str(self.by_transactions))
+        return self._execution
 
     def _instruction(self, name: str) -> InstructionSpec:
         spec = self._idl.instructions.get(fold(name))
@@ -202,7 +198,7 @@ class Program:
         return spec
 
     def _decode_execution(self, kind: str, raw: bytes) -> dict[str, object]:
-        discriminator = self._execution.discriminator
+        discriminator = self.discriminator
         if not raw.startswith(discriminator):
             raise AccountInvalid("the account does not begin with the discriminator of an execution")
         try:
@@ -210,9 +206,9 @@ class Program:
         except ValueError as error:
             raise AccountInvalid(f"the account is not laid out as the IDL says: {error}") from error
 
-    def _tags_of_states(self) -> dict[str, bytes]:
-        kinds = {field.name: field.type for field in self._execution.fields}
-        match kinds.get("state"):
+    def _tags_of_states(self, execution: Struct) -> dict[str, bytes]:
+        kinds = {field.name: field.type for field in execution.fields}
+        match kinds.get(STATE):
             case {"defined": str(name)}:
                 variants = self._idl.types[fold(name)].variants
             case _:

@@ -12,6 +12,7 @@ from typing import Final
 
 from solders.pubkey import Pubkey
 
+from listener.chain.idl_seeds import Seed, read_seeds
 from shared.errors import IdlInvalid
 
 SYSTEM_PROGRAM: Final = Pubkey.default()
@@ -49,6 +50,8 @@ class AccountMetaSpec:
     is_signer: bool
     address: Pubkey | None
     """Where the IDL fixes it."""
+    seeds: tuple[Seed, ...] | None = None
+    """Where the IDL states them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ def _account_metas(entry: Mapping[str, object], where: str) -> Iterator[AccountM
             account.get("writable", account.get("isMut", False)) is True,
             account.get("signer", account.get("isSigner", False)) is True,
             SYSTEM_PROGRAM if name == "system_program" else _address(address, f"{where}, account {name}"),
+            read_seeds(account.get("pda")),
         )
 
 

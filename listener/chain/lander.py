@@ -123,11 +123,7 @@ class Lander:
 
     def _landed(self, status: Status) -> Landed:
         is_finalized = status.confirmation_status == "finalized"
-        if status.err is None:
-            return Landed(status.slot, is_finalized)
-        name = None if status.err.code is None else self._program.error_name(status.err.code)
-        is_of_program = status.err.instruction is not None
-        return Landed(status.slot, is_finalized, name or status.err.text, is_of_program)
+        return Landed.of(status.slot, status.err, self._program, is_finalized=is_finalized)
 
     async def _expire(self, rows: list[Outbox]) -> None:
         """End what is unknown above its last valid block height, by the height and history of one endpoint."""

@@ -9,6 +9,7 @@ from solders.hash import Hash
 from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.message import Message, to_bytes_versioned
+from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import SanitizeError, Transaction, VersionedTransaction
 
@@ -23,6 +24,7 @@ __all__ = [
     "SignedTransaction",
     "parse_transaction",
     "sign_transaction",
+    "unsigned_transaction",
 ]
 
 MAX_TRANSACTION_BYTES: Final = 1232
@@ -47,12 +49,30 @@ def sign_transaction(
     `compute_unit_price` is in micro-lamports for each of the `compute_unit_limit` units. The same arguments give the
     same bytes.
     """
-    budget = [set_compute_unit_limit(compute_unit_limit)]
-    if compute_unit_price:
-        budget.append(set_compute_unit_price(compute_unit_price))
-    message = Message.new_with_blockhash([*budget, *instructions], payer.pubkey(), blockhash)
+    message = _message(instructions, payer.pubkey(), blockhash, compute_unit_limit, compute_unit_price)
     transaction = Transaction([payer], message, blockhash)
     return SignedTransaction(transaction.signatures[0], bytes(transaction))
+
+
+def unsigned_transaction(
+    instructions: Sequence[Instruction],
+    payer: Pubkey,
+    blockhash: Hash,
+    compute_unit_limit: int,
+    compute_unit_price: int = 0,
+) -> bytes:
+    """The same with zeros for the signature: it can be simulated, and never land."""
+    message = _message(instructions, payer, blockhash, compute_unit_limit, compute_unit_price)
+    return bytes(Transaction.new_unsigned(message))
+
+
+def _message(
+    instructions: Sequence[Instruction], payer: Pubkey, blockhash: Hash, limit: int, price: int
+) -> Message:
+    budget = [set_compute_unit_limit(limit)]
+    if price:
+        budget.append(set_compute_unit_price(price))
+    return Message.new_with_blockhash([*budget, *instructions], payer, blockhash)
 
 
 def parse_transaction(raw: bytes) -> ParsedTransaction:

@@ -84,6 +84,13 @@ class Journal:
         sql = "SELECT 1 FROM events WHERE signature = ? AND event_index = ? AND account = ? AND slot = ?"
         return bool(await self._rows(sql, event.signature, event.index, event.account, event.slot))
 
+    async def cancellations_of(self, account: str) -> list[EventRow]:
+        """What told of a cancellation of this account, or of another one of its execution, which may mean both."""
+        sql = """SELECT signature, event_index AS "index", slot, name, account FROM events
+                 WHERE name = 'ExecutionCancelled' AND (account = ?1 OR account IN (SELECT account FROM tasks
+                 WHERE execution_id IN (SELECT execution_id FROM tasks WHERE account = ?1)))"""
+        return [EventRow(**dict(row)) for row in await self._rows(sql, account)]
+
     async def is_completed(self, pair_hash: bytes) -> bool:
         return bool(await self._rows("SELECT 1 FROM completed WHERE pair_hash = ?", pair_hash))
 

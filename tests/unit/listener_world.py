@@ -21,17 +21,21 @@ from listener.chain.answers import (
     LatestBlockhash,
     ProgramAccounts,
     SignatureRow,
+    Simulation,
     Status,
     Statuses,
+    TransactionError,
     TransactionRead,
 )
+from listener.chain.idl import Program
 from listener.chain_clock import ChainClock
 from listener.decisions import Sighting
 from listener.journal.changes import Insert, Move
 from listener.journal.journal import Journal
 from listener.journal.records import Assignment, Task
 from listener.journal.states import State
-from listener.look import Look, sighting
+from listener.look import AccountLook, Look, sighting
+from listener.look_by_transactions import TransactionLook
 from listener.looks import Looks
 from listener.observe import Observer
 from listener.steps import Steps
@@ -84,6 +88,9 @@ class Endpoint:
         self.faults: dict[str, list[Exception]] = defaultdict(list)
         """For each next call of a method."""
         self.status_slot: int | None = None
+        self.finalized_slot = 0
+        self.simulated: list[bytes] = []
+        self.simulation_err: TransactionError | None = None
 
     def _on(self, method: str) -> None:
         self.asked[method] += 1
@@ -116,7 +123,9 @@ class Endpoint:
         self._on(f"get_signatures_for_address {commitment}")
         return (self.finalized_rows if commitment == "finalized" else self.rows)[:limit]
 
-    async def get_transaction(self, signature: Signature) -> TransactionRead | None:
+    async def get_transaction(
+        self, signature: Signature, _commitment: str = "confirmed"
+    ) -> TransactionRead | None:
         self._on("get_transaction")
         return self.transactions.get(signature)
 
@@ -141,6 +150,15 @@ class Endpoint:
     async def get_latest_blockhash(self) -> LatestBlockhash:
         self._on("get_latest_blockhash")
         return LatestBlockhash(Hash.default(), self.height + 150)
+
+    async def get_slot(self, _commitment: str = "confirmed") -> int:
+        self._on("get_slot")
+        return self.finalized_slot
+
+    async def simulate_transaction(self, raw: bytes) -> Simulation:
+        self._on("simulate_transaction")
+        self.simulated.append(raw)
+        return Simulation(Slot(self.slot), self.simulation_err, (), None)
 
     async def get_clock(self, _commitment: str = "confirmed") -> float:
         self._on("get_clock")
@@ -189,14 +207,17 @@ class Compute:
 class World:
     """A journal, an endpoint whose chain holds one assignment, and what looks at it."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, of: Program = PROGRAM) -> None:
         self.journal = journal
         self.steps = Steps(journal)
         self.clock = FastClock()
         self.rpc: Any = Endpoint()
         self.rpc.accounts[ADDRESS] = OURS.account()
         self.chain_clock = ChainClock(self._now, self.clock)
-        self.look = Look(self.rpc, PROGRAM, NODE)
+        self.look: Look = AccountLook(self.rpc, of, NODE)
+        if of.by_transactions is not None:
+            self.look = TransactionLook(self.rpc, of, NODE, journal)
+            self.rpc.accounts.clear()
         self.compute: Any = Compute()
         self.observer = Observer(self.look, RULES, self.chain_clock, self.steps)
         self.looks = Looks(self.observer, self.clock, random.Random(1))

@@ -15,21 +15,15 @@ EVENT_FIELDS = ("types", "ExecutionCancelled", "type", "fields")
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        (("accounts", "Execution"), "no account Execution"),
         (("types", "Execution"), "account Execution, but has no type"),
         (("types", "ExecutionState"), "state is of the type ExecutionState"),
         (("events", "TaskAssigned"), "no event TaskAssigned"),
         (("events", "ExecutionCancelled"), "no event ExecutionCancelled"),
         (("types", "TaskFailed"), "event TaskFailed, but has no type"),
         (("instructions", "task_completed"), "no instruction task_completed"),
-        (("constants", "EXECUTION_ADDRESS"), "no constant EXECUTION_ADDRESS"),
-        ((*FIELDS, "attempt"), "Execution has no field attempt"),
-        ((*FIELDS, "requester"), "Execution has no field requester"),
-        ((*FIELDS, "input_uris"), "Execution has no field input_uris"),
         ((*EVENT_FIELDS, "assigned_node"), "ExecutionCancelled has no field assigned_node"),
         ((*FIELDS, "attempt", "name"), "no name"),
         ((*FIELDS, "attempt", "type"), "field attempt has a type"),
-        ((*FIELDS, "state"), "state of the IDL's Execution"),
         (("types", "ExecutionState", "type", "variants", "Failed"), "state of the IDL's Execution"),
     ],
 )

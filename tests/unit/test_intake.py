@@ -21,6 +21,8 @@ from tests.unit.chain_bytes import IDL, PROGRAM_ID, changed, program
 from tests.unit.journal_rows import NOW
 from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, World, running, until
 from tests.unit.mentions_bytes import FIRST, SECOND, assigned_event, logs, notification, row, transaction
+from tests.unit.other_idls import without_account
+from tests.unit.other_transactions import ASSIGN, CANCEL, History
 
 REFUSED = RpcRefused("getProgramAccounts is not served here", -32601)
 
@@ -247,3 +249,24 @@ async def test_after_a_failure_that_landed_the_listing_finds_the_next_attempt(wo
     world.shows(OURS.but(attempt=1_500))
     await intake(world)._list()
     assert (await world.reaches(State.ACCEPTED)).attempt == 1_500
+
+
+async def test_where_the_idl_describes_no_account_the_signature_lists_tell_of_work_and_of_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = program(without_account())
+    journal = Journal(tmp_path / "journal.sqlite")
+    world = World(journal, other)
+    history = History(world.rpc)
+    history.add(1000, ASSIGN)
+    made = intake(world, other, list_interval_s=0.01)
+    async with running(made.run()):
+        await world.reaches(State.ACCEPTED)
+        assert made.listed.is_set()
+        history.add(1200, CANCEL, lines=logs())  # nothing notifies it, and no event tells of it
+        await world.reaches(State.CANCELLING)
+    assert world.rpc.asked["get_program_accounts"] == world.rpc.asked["get_account confirmed"] == 0
+    assert [line.message for line in caplog.records].count(
+        "accounts are not listed; signature lists alone are followed"
+    ) == 1
+    journal.close()

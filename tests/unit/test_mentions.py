@@ -1,11 +1,12 @@
 import asyncio
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from solders.pubkey import Pubkey
 
-from listener.chain.answers import InnerInstruction
+from listener.chain.answers import InnerInstruction, TransactionRead
 from listener.chain.events import EMIT_CPI_TAG, FIRST_CPI_INDEX
 from listener.chain.idl import Program
 from listener.journal.changes import Complete
@@ -14,7 +15,7 @@ from listener.journal.states import State
 from listener.mentions import TRIES, Mentions
 from shared.errors import RpcInvalid, RpcRefused, RpcUnavailable
 from shared.ids import Slot
-from tests.program.instructions import EXECUTION_ID
+from tests.program.instructions import EXECUTION_ID, TASK_ID
 from tests.unit.chain_bytes import changed, program
 from tests.unit.journal_rows import NOW, assignment, inserted
 from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, World
@@ -31,6 +32,8 @@ from tests.unit.mentions_bytes import (
     row,
     transaction,
 )
+from tests.unit.other_idls import without_rule
+from tests.unit.other_transactions import ASSIGN, History
 
 STRANGER = Pubkey([8] * 32)
 ASSIGNED = logs(assigned_event())
@@ -46,7 +49,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def mentions(world: World, of: Program = PROGRAM) -> Mentions:
     world.list_soon = asyncio.Event()
-    return Mentions(world.rpc, of, NODE, world.journal, world.looks, world.list_soon)
+    return Mentions(
+        world.rpc, of, NODE, world.journal, world.looks, world.list_soon, world.clock, random.Random(1)
+    )
 
 
 def reads(world: World) -> int:
@@ -260,3 +265,60 @@ async def test_a_new_account_that_does_not_hold_its_rent_is_not_taken(world: Wor
     world.rpc.accounts = dict.fromkeys(world.rpc.accounts, short)
     await mentions(world).on_notification(notification(ASSIGNED))
     assert await world.journal.latest(ACCOUNT) is None
+
+
+UNNAMED = program(without_rule())
+"""Accounts are described, but only the instruction says where one lies."""
+
+
+def called(world: World, task_id: str = TASK_ID) -> TransactionRead:
+    """The transaction of an assignment, as the endpoint gives it."""
+    event = logs(assigned_event(task_id=task_id))
+    added = History(world.rpc).add(SLOT, ASSIGN, lines=event)
+    found = world.rpc.transactions[added.signature]
+    assert found is not None
+    world.rpc.transactions = {FIRST: found}
+    world.rpc.rows = [row()]
+    return found
+
+
+async def test_where_no_rule_gives_the_address_it_is_the_one_that_the_instruction_names(world: World) -> None:
+    called(world)
+    await mentions(world, UNNAMED).on_notification(notification(ASSIGNED))
+    assert (await world.task()).state is State.ACCEPTED
+    assert await events(world) == [("TaskAssigned", 0, ACCOUNT)]
+
+
+async def test_the_same_account_is_found_by_a_list(world: World) -> None:
+    called(world)
+    await mentions(world, UNNAMED).on_listed(row())
+    assert (await world.task()).state is State.ACCEPTED
+
+
+async def test_a_notified_transaction_that_is_not_there_yet_is_asked_for_again(world: World) -> None:
+    called(world)
+    world.rpc.faults["get_transaction"] = [RpcUnavailable("no answer"), RpcInvalid("half an answer")]
+    await mentions(world, UNNAMED).on_notification(notification(ASSIGNED))
+    assert (await world.task()).state is State.ACCEPTED and world.rpc.asked["get_transaction"] == 3
+
+
+async def test_a_notified_transaction_that_stays_away_is_left_to_the_lists(world: World) -> None:
+    found = called(world)
+    world.rpc.transactions = {}
+    told = mentions(world, UNNAMED)
+    await told.on_notification(notification(ASSIGNED))
+    assert await world.journal.latest(ACCOUNT) is None and world.rpc.asked["get_transaction"] == TRIES
+    world.rpc.transactions[FIRST] = found
+    await told.on_listed(row())
+    assert (await world.task()).state is State.ACCEPTED
+
+
+async def test_an_instruction_for_another_pair_than_the_events_leads_nowhere(world: World) -> None:
+    called(world, task_id="another")
+    await mentions(world, UNNAMED).on_listed(row())
+    assert reads(world) == 0 and await events(world) == []
+
+
+async def test_where_a_rule_gives_the_address_a_notification_is_enough(world: World) -> None:
+    await mentions(world).on_notification(notification(ASSIGNED))
+    assert world.rpc.asked["get_transaction"] == 0 and reads(world) == 1

@@ -206,7 +206,7 @@ class Node(RuleBasedStateMachine):
         seen = self.sighting(state, task.attempt, task.content_hash[0], 0)
         self.look(seen)
         task = self.task(task.id)
-        if task.state is not State.COMPUTED or not may_be_signed(seen, task):
+        if task.state is not State.COMPUTED or not may_be_signed(seen, task, names_attempt=True):
             return
         if self.completed:
             self.take(on_completed_before(task))

@@ -10,6 +10,7 @@ from solders.transaction import Transaction
 
 from listener.chain.answers import Status
 from listener.chain.lander import Lander, Pace
+from listener.chain_clock import ChainClock
 from listener.journal.changes import Complete, Insert, Renumber
 from listener.journal.journal import Journal
 from listener.journal.records import Task
@@ -19,12 +20,17 @@ from shared.errors import ChainError, RpcUnavailable
 from shared.ids import Attempt, Slot
 from tests.unit.chain_bytes import PROGRAM_ID, ExecutionBytes
 from tests.unit.journal_rows import NOW, failed_row, signature
-from tests.unit.listener_world import ACCOUNT, KEY, NODE, OURS, PROGRAM, World, assigned, running, until
+from tests.unit.listener_world import ACCOUNT, KEY, NODE, OURS, PROGRAM, FastClock, World, assigned, running, until
 
 TERMS = Terms(
     commitment="confirmed", landing_margin_s=15.0, compute_unit_limit=60_000, priority_fee_micro_lamports=0
 )
 FIRST = str(Signature(bytes([1] * 64)))
+
+
+class StillClock(FastClock):
+    def monotonic(self) -> float:
+        return 0.0
 
 
 @pytest.fixture
@@ -125,6 +131,7 @@ async def test_within_a_notice_a_result_is_signed_while_it_can_land(world: World
     task = await world.taken(State.COMPUTED)
     world.shows(OURS.but(state=1, refund_at=NOW + 30))
     world.rpc.time = NOW + 14.0
+    world.chain_clock = ChainClock(world.rpc.get_clock, StillClock())
     await submit(world, task)
     assert await signatures(world, task) == 1
 

@@ -1,0 +1,119 @@
+"""A program whose IDL says neither what an account holds nor where it lies: transactions stand in for it.
+
+The program behind it is the reference program, so that a requester's tools can tell what came of it.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+import torch
+from solders.instruction import Instruction
+from solders.system_program import TransferParams, transfer
+
+from cli.localnet import local_network, running_node
+from cli.localnet.requester import requester_session
+from listener.chain.accounts import ExecutionState
+from requester.cancel import cancel
+from requester.watch import watch
+from shared.messages import Stage
+from tests.e2e.conftest import EAGER, World
+from tests.e2e.desk import (
+    FEE,
+    REWARD,
+    A,
+    B,
+    Desk,
+    at_stage,
+    journal,
+    slow_graph,
+    slow_input,
+    stages,
+    states,
+    until,
+)
+from tests.e2e.test_what_counts import MEMO, assert_nothing_came_of, event_bytes, mention
+from tests.unit.other_idls import without_account, without_rule
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(240),
+    pytest.mark.validator,
+]
+
+STOPPED_S = 5.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def world(has_validator: None) -> AsyncIterator[World]:
+    async with local_network(chain="validator") as net, requester_session(net) as session:
+        path = net.folder / "other.json"
+        path.write_text(json.dumps(without_account(without_rule())))
+        async with running_node(net, "node", {**EAGER, "SPLITUP_IDL": str(path)}) as node:
+            yield World(net, Desk(session, net.requester), node, node)
+
+
+async def test_a_task_is_found_run_and_paid_once(world: World) -> None:
+    before = await world.net.rpc.get_balance(world.node.address)
+    assigned = await world.desk.assign(world.node.address)
+    pair = assigned.assignment.pair
+    completed = await watch(world.desk.session, pair)
+    ((_, output),) = completed.outputs
+    assert torch.equal(output, A + B)
+    assert await world.net.rpc.get_balance(world.node.address) - before == REWARD - FEE
+    (taken,) = journal(
+        world.node, "SELECT attempt, requester, reward FROM tasks WHERE execution_id = ?", pair.execution_id
+    )
+    assert taken == (assigned.landed.slot, world.desk.session.requester, REWARD)
+
+    async def is_paid() -> bool:
+        return states(world.node, pair) == [("paid", None)]
+
+    await until(is_paid, "the payment is finalized", 90)
+    sent = "SELECT count(*) FROM outbox JOIN tasks ON tasks.id = task WHERE execution_id = ?"
+    assert journal(world.node, sent, pair.execution_id) == [(1,)]
+    assert stages(world.node, pair) == ["fetching", "running", "storing", "done"]
+    assert world.node.listener.log.read_text().count("accounts are not listed") == 1
+
+
+async def test_a_cancelled_task_is_stopped(world: World) -> None:
+    desk = world.desk
+    assigned = await desk.assign(world.node.address, slow_graph(), tensors=(slow_input(),), units=100_000)
+    pair = assigned.assignment.pair
+    await at_stage(world.node, pair, Stage.RUNNING)
+    cancelling = asyncio.create_task(cancel(desk.session, pair))
+
+    async def is_in_notice() -> bool:
+        execution = await desk.session.execution(pair)
+        return execution is not None and execution.state is ExecutionState.CANCELLED
+
+    async def is_unknown_at_compute() -> bool:
+        url = f"{world.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}"
+        return (await world.node.http.get(url)).status_code == 404
+
+    await until(is_in_notice, "the notice stands on the chain")
+    await until(is_unknown_at_compute, "compute has stopped it", STOPPED_S)
+    assert (await cancelling).state is ExecutionState.CANCELLED
+    assert stages(world.node, pair) == ["fetching", "running"]
+    assert states(world.node, pair) == [("cancelled", "CancelledByRequester")]
+    assert journal(world.node, "SELECT refund_at > 1 FROM tasks WHERE task_id = ?", pair.task_id) == [(1,)]
+
+
+async def test_the_event_of_a_failed_transaction_is_no_assignment(world: World) -> None:
+    assignment = await world.desk.assignment(world.node.address)
+    too_much = TransferParams(from_pubkey=world.desk.key.pubkey(), to_pubkey=world.node.address, lamports=2**62)
+    status = await world.desk.send(world.desk.instruction(assignment), transfer(too_much))
+    assert status.err is not None
+    await assert_nothing_came_of(world, assignment)
+
+
+async def test_a_forged_log_line_is_no_assignment(world: World) -> None:
+    assignment = await world.desk.assignment(world.node.address)
+    text = "\nProgram data: " + base64.b64encode(event_bytes(assignment)).decode()
+    memo = Instruction(MEMO, text.encode(), [])
+    status = await world.desk.send(mention(world.desk, world.node.address), memo)
+    assert status.err is None
+    await assert_nothing_came_of(world, assignment)

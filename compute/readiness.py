@@ -10,7 +10,7 @@ from compute.storage.store import Storage
 from compute.worker.pool import WorkerPool
 from compute.worker.process import NotTaken, WorkerGone
 from shared.clock import Clock
-from shared.errors import StorageUnavailable, TaskError
+from shared.errors import TaskError
 from shared.messages import Check, Readiness
 
 PROBE_LIMIT_S = 5.0
@@ -90,7 +90,7 @@ class ReadinessProbes:
                 await self._storage.probe()
         except TimeoutError:
             self._storage_failure = f"no answer within {PROBE_LIMIT_S:g} s"
-        except StorageUnavailable as exc:
+        except TaskError as exc:
             self._storage_failure = str(exc)
         else:
             self._storage_failure = None

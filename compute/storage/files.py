@@ -97,8 +97,11 @@ class FileStorage:
     async def probe(self) -> None:
         def work(_: Stop) -> None:
             for root in self._roots:
-                with self._open_root(root) as folder:
-                    os.fstatvfs(folder)
+                try:
+                    with self._open_root(root) as folder:
+                        os.fstatvfs(folder)
+                except OSError as exc:
+                    raise StorageUnavailable(f"the root /{root.key} does not answer: {exc.strerror}") from exc
 
         await in_thread(self._executor, work)
 

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import time
 from pathlib import Path
@@ -139,6 +140,16 @@ async def test_a_root_that_is_gone_is_shown_by_the_probe(root, storage):
     await storage.probe()
     root.rmdir()
     with pytest.raises(StorageUnavailable, match="create it"):
+        await storage.probe()
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+async def test_a_root_whose_file_system_fails_is_shown_by_the_probe(root, storage, monkeypatch, number):
+    def failing(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fstatvfs", failing)
+    with pytest.raises(StorageUnavailable, match=f"{root} does not answer: {os.strerror(number)}"):
         await storage.probe()
 
 

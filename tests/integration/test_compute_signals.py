@@ -63,11 +63,11 @@ def test_a_wrong_setting_is_named_and_nothing_starts(tmp_path):
         with pytest.raises(AssertionError, match="chmod 600"):
             compute.start()
         (tmp_path / "token").chmod(0o600)
-        with pytest.raises(AssertionError, match="output_prefix"):
+        with pytest.raises(AssertionError, match="SPLITUP_OUTPUT_PREFIX: the value is not"):
             compute.start(output_prefix="http://somewhere")
         with pytest.raises(AssertionError, match=r"SPLITUP_OUTPUT_PREFIX .* bytes too long"):
             compute.start(output_prefix=f"s3://bucket/{'p' * 200}")
-        with pytest.raises(AssertionError, match="device"):
+        with pytest.raises(AssertionError, match="SPLITUP_DEVICE: String should match"):
             compute.start(device="tpu")
 
 

@@ -41,6 +41,11 @@ def plan_outputs(prefix: ObjectUri, requester: Requester, key: TaskKey, tensors:
     return OutputPlan(tuple(dict(objects).items()), tuple(str(uri) for uri, _ in objects))
 
 
+def requester_of_output(uri: ObjectUri) -> str:
+    """Whose folder an output lies in, whatever prefix it was written below."""
+    return uri.key.split("/")[-4]
+
+
 def hashed_object(
     folder: ObjectUri, tensors: Sequence[Tensor], metadata: dict[str, str] | None = None
 ) -> tuple[ObjectUri, Parts]:

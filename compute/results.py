@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from compute.outputs import requester_of_output
 from shared.errors import ConfigurationError, StateUnavailable
-from shared.ids import Attempt, TaskKey, parse_execution_id, parse_task_id
+from shared.ids import Attempt, Requester, TaskKey, parse_execution_id, parse_task_id
 from shared.messages import TaskStatus
 from shared.uris import ObjectUri, parse_object_uri
 
@@ -53,6 +54,8 @@ _KEEP_OBJECTS_OF_RUN = "UPDATE objects SET kept = 1 WHERE (execution_id, task_id
 _DROP_OBJECTS_OF_RUN = "UPDATE objects SET kept = 0 WHERE (execution_id, task_id, run) = (?, ?, ?)"
 _DROP_OBJECTS = "UPDATE objects SET kept = 0 WHERE (execution_id, task_id) = (?, ?)"
 _FORGET_KEPT_OBJECTS = "DELETE FROM objects WHERE (execution_id, task_id, kept) = (?, ?, 1)"
+_KEPT_OBJECTS_OF_PAIR = "SELECT uri FROM objects WHERE (execution_id, task_id, kept) = (?, ?, 1)"
+_FORGET_KEPT_OBJECT = "DELETE FROM objects WHERE (execution_id, task_id, uri, kept) = (?, ?, ?, 1)"
 _FORGET_OBJECT = "DELETE FROM objects WHERE (execution_id, task_id, uri, kept) = (?, ?, ?, 0)"
 _FORGET_OBJECT_OF_RUN = "DELETE FROM objects WHERE (execution_id, task_id, uri, run, kept) = (?, ?, ?, ?, 0)"
 
@@ -149,9 +152,20 @@ class Results:
         await self._write((_DROP_RESULT, _columns(key)))
 
     async def acknowledge(self, key: TaskKey, *, paid: bool) -> None:
-        """The result goes. Paid: the objects stay and are forgotten. Unpaid: all the pair's are to be deleted."""
+        """The result goes. Paid: the objects stay and are forgotten. Unpaid: all that are listed are to be deleted."""
         objects = _FORGET_KEPT_OBJECTS if paid else _DROP_OBJECTS
         await self._write((_DROP_RESULT, _columns(key)), (objects, _columns(key)))
+
+    async def forget_kept_of_others(self, key: TaskKey, requester: Requester) -> None:
+        """What runs for other requesters made of this pair stays in storage: it is not this one's to delete."""
+
+        def work() -> None:
+            with self._db:
+                kept = [row[0] for row in self._db.execute(_KEPT_OBJECTS_OF_PAIR, _columns(key))]
+                others = [uri for uri in kept if requester_of_output(parse_object_uri(uri)) != requester]
+                self._db.executemany(_FORGET_KEPT_OBJECT, [(*_columns(key), uri) for uri in others])
+
+        await self._run(work)
 
     async def to_delete(self, key: TaskKey | None = None) -> list[CreatedObject]:
         """Objects that are not kept, of one pair or of all."""

@@ -119,6 +119,8 @@ class Service:
                     self.admission.check_room(len(others))
                     if known is not None:
                         await self._drop(known)
+                    # The pair may have been another requester's before, and paid; that is told for its attempt only.
+                    await self._results.forget_kept_of_others(request.key, request.requester)
                     return self._begin(request), True
 
     def _begin(self, request: TaskRequest) -> Entry:

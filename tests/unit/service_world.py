@@ -105,9 +105,14 @@ class World:
         self.pool = HandPool()
         self.results = Results(self.settings.state_dir)
         self.service = Service(self.settings, self.storage, self.pool, self.results, SystemClock())
-        path = folder / "tensors" / REQUESTER / "x.safetensors"
+        self.uri = self.tensor_of(REQUESTER)
+
+    def tensor_of(self, requester: str) -> str:
+        """The URI of [1, 2] in this requester's folder."""
+        path = self.folder / "tensors" / requester / "x.safetensors"
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(encode_header([("0", SPEC)]) + struct.pack("<2f", 1, 2))
-        self.uri = f"file://{path}"
+        return f"file://{path}"
 
     def request(self, **members: object) -> TaskRequest:
         number = next(_numbers)

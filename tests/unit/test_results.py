@@ -7,7 +7,7 @@ from compute.results import Results
 from compute.safetensors_header import encode_header
 from shared.errors import ConfigurationError, StateUnavailable, StorageUnavailable
 from shared.messages import Stage
-from tests.unit.service_world import SPEC, until, world
+from tests.unit.service_world import OTHER_REQUESTER, SPEC, until, world
 
 
 async def test_a_result_is_known_after_a_restart(tmp_path):
@@ -210,3 +210,53 @@ async def test_a_renumbering_while_the_result_is_being_written_down_is_not_lost(
         assert (await w.end(request.key)).attempt == 11
         (stored,) = await w.results.all_results()
         assert stored.status.attempt == 11
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_a_pair_gave_one_requester_is_not_deleted_for_the_next_one(tmp_path, known):
+    async with world(tmp_path) as w:
+        first = w.request()
+        await w.service.submit(first)
+        await w.end(first.key)
+        (paid,) = w.output_files()
+        if not known:  # the next attempt was stopped, and its result went with it
+            w.pool.runs.close()
+            again = first.model_copy(update={"attempt": 11, "compute_units": 9})
+            await w.service.submit(again)
+            await w.service.cancel(again.key, 11, force=True)
+            w.pool.runs.open.set()
+        theirs = w.tensor_of(OTHER_REQUESTER)
+        second = first.model_copy(
+            update={"requester": OTHER_REQUESTER, "attempt": 12, "input_uris": [theirs], "compute_units": None}
+        )
+        await w.service.submit(second)
+        await w.end(second.key)
+        assert len(w.output_files()) == 2
+        await w.service.acknowledge(second.key, 12, paid=False)
+        assert w.output_files() == [paid]
+        assert await w.results.to_delete() == []
+
+
+async def test_what_one_requesters_run_left_is_deleted_though_another_has_the_pair_now(tmp_path):
+    async with world(tmp_path) as w:
+        w.storage.after_puts.close()
+        first = w.request()
+        await w.service.submit(first)
+        await w.storage.after_puts.reached.wait()
+        w.storage.after_puts.open.set()
+        really_delete = w.storage.delete
+
+        async def silent(_uri):
+            raise StorageUnavailable("no answer")
+
+        w.storage.delete = silent
+        await w.service.cancel(first.key, 10, force=True)
+        w.storage.delete = really_delete
+        (left,) = w.output_files()
+        theirs = w.tensor_of(OTHER_REQUESTER)
+        second = first.model_copy(update={"requester": OTHER_REQUESTER, "attempt": 11, "input_uris": [theirs]})
+        await w.service.submit(second)
+        await w.end(second.key)
+    async with world(tmp_path) as w:
+        await until(lambda: left not in w.output_files())
+        assert len(w.output_files()) == 1

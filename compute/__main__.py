@@ -47,6 +47,10 @@ def main() -> None:
             runner.run(run(settings, token, listening))
         except ConfigurationError as exc:
             sys.exit(f"compute does not start: {exc}")
+    # Python would wait for each thread, and one of storage's may wait for a server that has fallen silent. All
+    # that must last is on disk.
+    logging.shutdown()
+    os._exit(0)
 
 
 async def run(settings: ComputeSettings, token: str, listening: socket.socket) -> None:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 HOUSEKEEPING_S = 60.0
 """Between two looks for results whose day is over and objects that could not be deleted before."""
+CLEANING_UP_S = 5.0
+"""So long may what was stopped with the process delete what it stored; the next start does the rest."""
 
 
 class Service:
@@ -67,7 +69,10 @@ class Service:
                 housekeeping.cancel()
 
     async def stop(self, grace_s: float) -> None:
-        """Takes nothing new, drops what is queued, gives what is in work `grace_s` to end, then stops it."""
+        """Takes nothing new, drops what is queued, gives what is in work `grace_s` to end, then stops it.
+
+        It returns within seconds of that, also where storage does not answer.
+        """
         self.admission.stopping = True
         for entry in self._table.unfinished():
             if entry.stage is Stage.QUEUED:
@@ -78,7 +83,11 @@ class Service:
         for entry in unfinished:
             _cancel(entry)
         if works := _works(unfinished):
-            await asyncio.wait(works)
+            _, cleaning_up = await asyncio.wait(works, timeout=CLEANING_UP_S)
+            for work in cleaning_up:
+                work.cancel()
+            if cleaning_up:
+                await asyncio.wait(cleaning_up)
 
     # ---- tell ----
 

@@ -79,7 +79,8 @@ class S3Storage:
         return await self._run(uri, lambda stop: self._requests.put_new(uri, parts, stop))
 
     async def delete(self, uri: ObjectUri) -> None:
-        await self._run(uri, lambda _: self._requests.delete(uri))
+        with suppress(InputMissing):
+            await self._run(uri, lambda _: self._requests.delete(uri), ONE_ATTEMPT)
 
     async def probe(self) -> None:
         async with one_error_group() as group:

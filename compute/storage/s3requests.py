@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 """Longest silence of a server, also between a body and the answer to it."""
+DELETE_CONNECT_TIMEOUT_S = 2.0
+DELETE_READ_TIMEOUT_S = 3.0
+"""A delete that is given up is over: one that goes on in its thread could meet the pair's next run."""
 MAX_SKEW_S = 240.0
 """Servers refuse signatures from 5 to 15 minutes away from their own time."""
 
@@ -84,7 +87,9 @@ class S3Requests:
         self._path_style = path_style
         self._connections = connections
         self._lock = threading.Lock()
+        self._session: boto3.session.Session | None = None
         self._made: S3Client | None = None
+        self._made_for_deletes: S3Client | None = None
         self._server_knows_conditions = True
 
     def size(self, uri: ObjectUri) -> int:
@@ -113,18 +118,24 @@ class S3Requests:
 
     def delete(self, uri: ObjectUri) -> None:
         with _mapped_errors(uri):
-            self._client().delete_object(Bucket=uri.bucket, Key=uri.key)
+            self._client_for_deletes().delete_object(Bucket=uri.bucket, Key=uri.key)
 
     def _client(self) -> "S3Client":
         with self._lock:
             if self._made is None:
-                self._made = self._make_client()
+                self._made = self._make_client(CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
             return self._made
 
-    def _make_client(self) -> "S3Client":
+    def _client_for_deletes(self) -> "S3Client":
+        with self._lock:
+            if self._made_for_deletes is None:
+                self._made_for_deletes = self._make_client(DELETE_CONNECT_TIMEOUT_S, DELETE_READ_TIMEOUT_S)
+            return self._made_for_deletes
+
+    def _make_client(self, connect_timeout_s: float, read_timeout_s: float) -> "S3Client":
         config = Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            connect_timeout=connect_timeout_s,
+            read_timeout=read_timeout_s,
             max_pool_connections=self._connections,
             retries={"total_max_attempts": 1, "mode": "standard"},
             s3={"addressing_style": "path" if self._path_style else "virtual"},
@@ -134,8 +145,11 @@ class S3Requests:
             signature_version="s3v4",
             tcp_keepalive=True,
         )
-        session = boto3.session.Session()
-        client = session.client("s3", region_name=self._region, endpoint_url=self._endpoint_url, config=config)
+        if self._session is None:
+            self._session = boto3.session.Session()
+        client = self._session.client(
+            "s3", region_name=self._region, endpoint_url=self._endpoint_url, config=config
+        )
         client.meta.events.register("before-call.s3", _follow_no_redirect)
         client.meta.events.register("before-call.s3", _send_small_bodies_at_once)
         return client

@@ -49,7 +49,7 @@ class Storage(Protocol):
         ...
 
     async def delete(self, uri: ObjectUri) -> None:
-        """Remove the object. No error if there is none."""
+        """Remove the object. No error if there is none. One attempt of seconds: who cleans up comes again."""
         ...
 
     async def probe(self) -> None:

@@ -1,5 +1,6 @@
 """The compute process with all its objects on a real S3 server."""
 
+import asyncio
 import time
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.integration.compute_process import REQUESTER, ComputeProcess, compute_process, until
 from tests.integration.compute_tasks import add_task, big_task
 from tests.s3server import free_port, running_s3_server
+from tests.tcpproxy import running_proxy
 
 pytestmark = pytest.mark.s3
 
@@ -38,12 +40,16 @@ def settings(url: str) -> dict[str, object]:
 @pytest.fixture
 def compute(server, tmp_path):
     with compute_process(tmp_path, **settings(server.url)) as running:
-        # The server keeps its objects as files, so tests put and see them there.
-        running.tensors, running.outputs = server.folder / BUCKET / "in", server.folder / BUCKET / "out"
-        for made in (running.tensors / REQUESTER, running.tensors / "public", running.outputs):
-            made.mkdir(parents=True, exist_ok=True)
+        objects_lie_in(server, running)
         yield running
         assert running.output_files() == []
+
+
+def objects_lie_in(server, compute) -> None:
+    """The server keeps its objects as files, so tests put and see them there."""
+    compute.tensors, compute.outputs = server.folder / BUCKET / "in", server.folder / BUCKET / "out"
+    for made in (compute.tensors / REQUESTER, compute.tensors / "public", compute.outputs):
+        made.mkdir(parents=True, exist_ok=True)
 
 
 def in_bucket(server, task: dict) -> dict:
@@ -107,3 +113,46 @@ def test_a_server_that_is_not_there_is_told_by_ready_and_fails_the_task(server, 
         compute.http.close()
         if compute.process is not None and compute.process.poll() is None:
             compute.kill()
+
+
+@pytest.mark.parametrize("storing", [True, False])
+async def test_sigterm_ends_the_process_while_the_server_is_silent_and_the_next_start_deletes(
+    server, tmp_path, storing
+):
+    async with running_proxy(server.port) as proxy:
+        compute = ComputeProcess(
+            tmp_path, grace_s=0.5, **settings(f"http://127.0.0.1:{proxy.port}") | {"storage_patience_s": 120}
+        )
+        objects_lie_in(server, compute)
+        try:
+            await asyncio.to_thread(_leave_an_object_to_delete, server, compute, proxy, storing=storing)
+            begun = time.monotonic()
+            assert await asyncio.to_thread(compute.stop) == 0
+            assert time.monotonic() - begun < 12
+            proxy.stalled = False
+            await asyncio.to_thread(compute.start)
+            await asyncio.to_thread(until, lambda: compute.output_files() == [], "the leftovers are deleted")
+        finally:
+            compute.http.close()
+            if compute.process is not None and compute.process.poll() is None:
+                compute.kill()
+
+
+def _leave_an_object_to_delete(server, compute, proxy, *, storing: bool) -> None:
+    compute.start()
+    compute.ready()
+    task = in_bucket(server, big_task(compute) if storing else add_task(compute))
+    compute.post(task)
+    if storing:
+        compute.reach(task, "storing")
+        proxy.stalled = True
+        time.sleep(0.5)
+        return
+    compute.ended(task)
+    assert len(compute.output_files()) == 1
+    proxy.stalled = True
+    begun = time.monotonic()
+    assert compute.delete(task, acknowledge="unpaid").status_code == 204
+    assert compute.status(task).status_code == 404
+    assert time.monotonic() - begun < 8
+    assert len(compute.output_files()) == 1

@@ -204,3 +204,14 @@ async def test_an_answer_meant_for_a_terminal_is_shown_escaped():
         with pytest.raises(StorageUnavailable) as raised:
             await storage.read_range(OBJECT, 0, 1)
         assert str(raised.value).isprintable()
+
+
+async def test_a_delete_is_asked_for_once_and_what_is_not_there_is_deleted():
+    async with scripted(in_turn(lambda _: error(503, "SlowDown"), lambda _: error(404, "NoSuchKey"))) as (
+        script,
+        storage,
+    ):
+        with pytest.raises(StorageUnavailable, match="after 1 attempts"):
+            await storage.delete(OBJECT)
+        await storage.delete(OBJECT)
+        assert [request.method for request in script.requests] == ["DELETE", "DELETE"]

@@ -3,10 +3,13 @@ import time
 
 import pytest
 
+from compute import service
 from compute.admission import Refused
+from compute.specs import DType, TensorSpec
+from compute.worker.wire import Plan
 from shared.ids import OPERATOR
 from shared.messages import Stage
-from tests.unit.service_world import world
+from tests.unit.service_world import SPEC, until, world
 
 
 async def refused(awaited) -> Refused:
@@ -222,3 +225,45 @@ async def test_after_the_grace_time_what_runs_is_forgotten(tmp_path):
         await w.service.stop(0.05)
         assert await poll is None
         assert w.output_files() == []
+
+
+async def test_storage_that_never_answers_a_delete_does_not_hold_up_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "CLEANING_UP_S", 0.2)
+    async with world(tmp_path) as w:
+
+        async def silent(_uri):
+            await asyncio.Event().wait()
+
+        w.storage.after_puts.close()
+        w.storage.delete = silent
+        request = w.request()
+        await w.service.submit(request)
+        await w.storage.after_puts.reached.wait()
+        begun = time.monotonic()
+        await w.service.stop(0.0)
+        assert time.monotonic() - begun < 2
+        assert w.service.find(request.key) is None
+        (left,) = w.output_files()
+    async with world(tmp_path) as w:
+        await until(lambda: not left.exists())
+
+
+async def test_the_objects_of_a_pair_are_deleted_side_by_side(tmp_path):
+    async with world(tmp_path) as w:
+        w.pool.plan_of = Plan((SPEC, TensorSpec(DType.FLOAT32, (3,))), 1, 0)
+        request = w.request(output_count=2)
+        await w.service.submit(request)
+        assert (await w.end(request.key)).stage is Stage.DONE
+        both, count = asyncio.Event(), 0
+
+        async def once_both_are_asked_for(_uri):
+            nonlocal count
+            count += 1
+            if count == 2:
+                both.set()
+            await both.wait()
+
+        w.storage.delete = once_both_are_asked_for
+        async with asyncio.timeout(5):
+            await w.service.acknowledge(request.key, request.attempt, paid=False)
+        assert await w.results.to_delete() == []

@@ -9,6 +9,7 @@ from listener.daemon import run
 from listener.settings import ListenerSettings
 from shared.errors import ChainError, ConfigurationError, JournalError, KeyFileError
 from shared.logs import configure_logging
+from shared.settings_errors import told
 
 
 def main() -> None:
@@ -19,7 +20,9 @@ def main() -> None:
         configure_logging(settings.log_level)
         uvloop.run(run(settings))
     except* ValidationError as errors:
-        reason = f"the settings are wrong: {_first(errors)}"
+        wrong = _first(errors)
+        assert isinstance(wrong, ValidationError)
+        reason = f"the settings are wrong: {told(wrong)}"
     except* (ConfigurationError, ChainError, KeyFileError, JournalError) as errors:
         reason = str(_first(errors))
     sys.exit(None if reason is None else f"the listener cannot run: {reason}")

@@ -21,6 +21,7 @@ from listener.settings import ListenerSettings
 from program import IDL_PATH
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError
+from shared.http import NO_PROXY_FOR_LOOPBACK
 from shared.logs import fields
 from shared.serving import listen, server, stop_signal
 from shared.token import read_token
@@ -43,7 +44,10 @@ async def run(settings: ListenerSettings) -> None:
         listening = listen(settings.host, settings.listener_port, "SPLITUP_LISTENER_PORT")
         closing.callback(listening.close)
         timeout = httpx.Timeout(RPC_TIMEOUT_S, connect=RPC_CONNECT_TIMEOUT_S)
-        rpc = Rpc(settings.rpc_url, await closing.enter_async_context(httpx.AsyncClient(timeout=timeout)))
+        rpc = Rpc(
+            settings.rpc_url,
+            await closing.enter_async_context(httpx.AsyncClient(timeout=timeout, mounts=NO_PROXY_FOR_LOOPBACK)),
+        )
         jitter = random.Random()  # noqa: S311 # for backoff, nothing secret
         node = Node(settings, key, token, program, rpc, journal, SystemClock(), jitter)
         closing.push_async_callback(node.close)

@@ -28,6 +28,7 @@ from shared.clock import Clock
 from shared.errors import ChainError, IdlInvalid, RpcRefused
 from shared.ids import Slot
 from shared.logs import fields
+from shared.urls import shown
 
 SETTLED_SLOTS: Final = 32
 """So many slots after a subscription's answer, what it did not tell of can only have been executed before it."""
@@ -66,6 +67,7 @@ class Intake:
         self._settles_at: Slot | None = None
         self._has_settled = True
         self._listing_refused = False
+        self._listing_tried = asyncio.Event()
         self.listed = asyncio.Event()
         """Set once the live accounts were listed."""
 
@@ -83,7 +85,7 @@ class Intake:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(group))
             group.create_task(self._repeat(self._list, self._list_soon, self._settings.list_interval_s))
-            await self.listed.wait()  # the newest work does not wait for the oldest
+            await self._listing_tried.wait()  # the newest work does not wait for the oldest
             group.create_task(
                 self._repeat(self._backfill, self._backfill_soon, self._settings.backfill_interval_s)
             )
@@ -92,7 +94,7 @@ class Intake:
         async for message in self._feed.messages():
             match message:
                 case Connected():
-                    log.info("the websocket is open", extra=fields(url=self._settings.ws_url))
+                    log.info("the websocket is open", extra=fields(url=shown(self._settings.ws_url)))
                     self._settles_at, self._has_settled = None, False
                     self._list_soon.set()
                     self._backfill_soon.set()
@@ -139,6 +141,9 @@ class Intake:
         except (RpcRefused, IdlInvalid) as error:
             self._refused(error)
             return
+        except ChainError:
+            self._listing_tried.set()
+            raise
         self._listing_refused = False
         async with asyncio.TaskGroup() as group:
             for address, head in heads:
@@ -150,14 +155,20 @@ class Intake:
                     group.create_task(self._looks.take(task.account))
         if newest is not None:
             await self._journal.apply(newest)
-        self.listed.set()
+        self._has_listed()
         await self._clock.sleep(LISTING_PAUSE_S)
+
+    def _has_listed(self) -> None:
+        if not self.listed.is_set():
+            self._backfill_soon.set()
+        self.listed.set()
+        self._listing_tried.set()
 
     async def _look_at_open_tasks(self, why: str) -> None:
         """Where no account can be told from its bytes, the signature lists tell of new work."""
         if not self.listed.is_set():
             log.warning("accounts are not listed; signature lists alone are followed", extra=fields(why=why))
-        self.listed.set()
+        self._has_listed()
         async with asyncio.TaskGroup() as group:
             for task in await self._journal.tasks_in(UNSIGNED):
                 group.create_task(self._looks.take(task.account))
@@ -178,12 +189,14 @@ class Intake:
                 extra=fields(error=str(error)),
             )
         self._listing_refused = True
-        self.listed.set()
+        self._has_listed()
 
     async def _backfill(self) -> None:
         """Read what mentions the address since the cursor, then move the cursor."""
         newest = await self._newest_finalized()
         cursor = await self._journal.cursor()
+        if cursor is None and not self.listed.is_set():
+            return  # the listing sets the first cursor: what is older than that is over or listed
         until, until_slot = (cursor.parsed_signature, cursor.slot) if cursor else (None, Slot(0))
         async for page in signatures_since(self._rpc, self._address, until, until_slot):
             for row in page:

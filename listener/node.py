@@ -32,6 +32,7 @@ from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import ChainError, WrongCluster
 from shared.logs import fields
+from shared.urls import shown
 
 RETRY: Final = Backoff(base_s=0.5, cap_s=15.0)
 
@@ -116,7 +117,7 @@ class Node:
         expected = self._settings.genesis_hash
         if expected not in (None, genesis_hash):
             raise WrongCluster(
-                f"{self._settings.rpc_url} is of the cluster {genesis_hash}, SPLITUP_GENESIS_HASH is {expected}"
+                f"{shown(self._settings.rpc_url)} is of the cluster {genesis_hash}, SPLITUP_GENESIS_HASH is {expected}"
             )
         await self.journal.belongs_to(
             genesis_hash=genesis_hash, node=self.address, program=str(self._program.program_id)

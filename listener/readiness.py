@@ -10,6 +10,7 @@ from listener.health import CheckNow
 from listener.intake import Intake
 from listener.journal.journal import Journal
 from listener.settings import ListenerSettings
+from shared.urls import shown
 
 FEE_LAMPORTS: Final = 5_000
 """What the chain takes for one signature."""
@@ -30,7 +31,7 @@ def readiness_checks(
     async def endpoint() -> tuple[bool, str, str | None]:
         slot = await rpc.get_slot()
         told = "; it refuses getProgramAccounts" if intake.is_listing_refused else ""
-        return True, f"{settings.rpc_url} at slot {slot}{told}", None
+        return True, f"{shown(settings.rpc_url)} at slot {slot}{told}", None
 
     async def cursor() -> tuple[bool, str, str | None]:
         known = await journal.cursor()

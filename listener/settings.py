@@ -2,20 +2,12 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-
-def _checked_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname:
-        raise ValueError(f"{text[:200]!a} is not a URL such as http://127.0.0.1:8899")
-    return text
-
-
-Url = Annotated[str, AfterValidator(_checked_url)]
+from shared.ids import parse_requester
+from shared.urls import HttpUrl, WebsocketUrl
 
 
 class ListenerSettings(BaseSettings):
@@ -24,14 +16,14 @@ class ListenerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SPLITUP_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     keypair: Path = Field(description="Solana CLI JSON key file of this node; only its owner may read it.")
-    rpc_url: Url = Field(description="HTTP URL of the Solana RPC endpoint.")
-    ws_url: Url = Field(description="Websocket URL of the Solana RPC endpoint.")
+    rpc_url: HttpUrl = Field(description="HTTP URL of the Solana RPC endpoint.")
+    ws_url: WebsocketUrl = Field(description="Websocket URL of the Solana RPC endpoint.")
     program_id: str = Field(description="Public key (base58) of the SplitUp program.")
     idl: Path | None = Field(None, description="Anchor IDL of the program; none takes the reference program's.")
     genesis_hash: str | None = Field(
         None, description="Genesis hash that the cluster must have; none takes the first seen."
     )
-    compute_url: Url = Field("http://127.0.0.1:8750", description="URL of the compute process.")
+    compute_url: HttpUrl = Field("http://127.0.0.1:8750", description="URL of the compute process.")
     token_file: Path = Field(
         description="File with the bearer token that both processes share; only its owner may read it."
     )
@@ -40,7 +32,9 @@ class ListenerSettings(BaseSettings):
     listener_port: int = Field(
         8740, ge=0, le=65535, description="TCP port of /health and /ready; 0 takes a free one."
     )
-    log_level: str = Field("info", description="Least level of the log lines: debug, info, warning or error.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of the log lines: debug, info, warning or error."
+    )
     submit_commitment: Literal["confirmed", "finalized"] = Field(
         "confirmed", description="Commitment at which an assignment must stand before its result is submitted."
     )
@@ -80,5 +74,5 @@ class ListenerSettings(BaseSettings):
     @classmethod
     def _parse_keys(cls, value: object) -> object:
         if isinstance(value, str):
-            return frozenset(part.strip() for part in value.split(",") if part.strip())
+            return frozenset(parse_requester(part.strip()) for part in value.split(",") if part.strip())
         return value

@@ -1,4 +1,4 @@
-"""The URLs of endpoints, as settings take them. An error never shows path, query or password: keys are in them."""
+"""The URLs of endpoints, as settings take them. An error shows nothing of them: keys are in them."""
 
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
@@ -8,11 +8,8 @@ from pydantic import AfterValidator
 
 def _check(text: str, schemes: tuple[str, ...], example: str) -> str:
     parts = _parts(text)
-    if parts is None:
-        raise ValueError(f"not a URL such as {example}")
-    if parts.scheme not in schemes or not parts.hostname:
-        scheme, host = parts.scheme[:20], (parts.hostname or "")[:100]
-        raise ValueError(f"not a URL such as {example}: its scheme is {scheme!a}, its host {host!a}")
+    if parts is None or parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"not a URL of the scheme {' or '.join(schemes)} with a host, such as {example}")
     return text
 
 
@@ -32,6 +29,17 @@ def _http(text: str) -> str:
 
 def _websocket(text: str) -> str:
     return _check(text, ("ws", "wss"), "ws://127.0.0.1:8900")
+
+
+def shown(url: str) -> str:
+    """What of a URL may stand in a log: scheme, host and port."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}"
+
+
+def is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 HttpUrl = Annotated[str, AfterValidator(_http)]

@@ -26,6 +26,7 @@ from shared.clock import Clock
 from shared.errors import RpcInvalid
 from shared.ids import Slot
 from shared.logs import fields
+from shared.urls import is_loopback, shown
 
 RECONNECT: Final = Backoff(base_s=0.2, cap_s=20.0)
 OPEN_TIMEOUT_S: Final = 10.0
@@ -87,13 +88,14 @@ class LogFeed:
                     open_timeout=OPEN_TIMEOUT_S,
                     close_timeout=CLOSE_TIMEOUT_S,
                     max_size=MAX_MESSAGE_BYTES,
+                    proxy=None if is_loopback(self._url) else True,
                 ) as connection:
                     async for message in self._on(connection):
                         failures = 0
                         yield message
             except (OSError, TimeoutError, websockets.WebSocketException, RpcInvalid) as error:
                 reason = str(error) or type(error).__name__
-                log.warning("the websocket is opened anew", extra=fields(url=self._url, reason=reason))
+                log.warning("the websocket is opened anew", extra=fields(url=shown(self._url), reason=reason))
             await self._clock.sleep(RECONNECT.delay_s(failures, self._rng))
             failures += 1
 

@@ -196,6 +196,7 @@ async def test_the_cursor_stays_where_it_is_while_the_list_cannot_be_read(world:
     world.rpc.rows = world.rpc.finalized_rows = [row()]
     world.rpc.faults["get_transaction"] = [RpcUnavailable("reset")]
     one = intake(world)
+    one.listed.set()
     with pytest.raises(RpcUnavailable):
         await one._backfill()
     assert await world.journal.cursor() is None
@@ -270,3 +271,12 @@ async def test_where_the_idl_describes_no_account_the_signature_lists_tell_of_wo
         "accounts are not listed; signature lists alone are followed"
     ) == 1
     journal.close()
+
+
+async def test_a_listing_that_gets_no_answer_holds_up_no_signature_list(world: World) -> None:
+    await world.journal.apply(Cursor(str(FIRST), Slot(1)))
+    world.rpc.faults["get_program_accounts"] = [RpcUnavailable("HTTP 503")] * 1000
+    made = intake(world)
+    async with running(made.run()):
+        await until(lambda: world.rpc.asked["get_signatures_for_address confirmed"] > 0)
+        assert not made.listed.is_set()

@@ -8,6 +8,7 @@ from compute.__main__ import main
 from compute.settings import ComputeSettings
 from listener.settings import ListenerSettings
 from shared.settings_errors import told
+from shared.urls import shown
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -51,6 +52,41 @@ def test_a_url_that_is_none_is_refused_with_the_setting_that_holds_it(
     monkeypatch.setenv("SPLITUP_RPC_URL", url)
     with pytest.raises(ValidationError, match="rpc_url"):
         ListenerSettings()
+
+
+def listener_environment(monkeypatch: pytest.MonkeyPatch, **changed: str) -> None:
+    well = {
+        "KEYPAIR": "key.json",
+        "PROGRAM_ID": "x",
+        "TOKEN_FILE": "token",
+        "RPC_URL": "http://127.0.0.1:8899",
+        "WS_URL": "ws://127.0.0.1:8900",
+    }
+    for name, value in (well | changed).items():
+        monkeypatch.setenv(f"SPLITUP_{name}", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RPC_URL", "ws://127.0.0.1:8900"),
+        ("WS_URL", "http://127.0.0.1:8899"),
+        ("COMPUTE_URL", "ws://127.0.0.1:8750"),
+        ("REQUESTER_BLOCKLIST", "So11111111111111111111111111111111111111112,0OIl"),
+        ("LOG_LEVEL", "verbose"),
+    ],
+)
+def test_a_listener_with_a_wrong_setting_names_it(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    listener_environment(monkeypatch)
+    ListenerSettings()
+    listener_environment(monkeypatch, **{name: value})
+    with pytest.raises(ValidationError, match=name.lower()):
+        ListenerSettings()
+
+
+def test_a_url_in_a_log_shows_no_key() -> None:
+    assert shown("wss://user:secret@rpc.example.org:8900/secret?api-key=secret") == "wss://rpc.example.org:8900"
+    assert shown("https://rpc.example.org/secret") == "https://rpc.example.org"
 
 
 @pytest.fixture

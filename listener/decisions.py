@@ -121,8 +121,10 @@ def _taken_in(assignment: Assignment, rules: Rules, now: float) -> Insert:
 
 
 def _renumbered(known: Task, seen: Assignment) -> Change:
+    """Compute is told the new number by a POST, which it answers with the result where it has one."""
     if known.state in (State.COMPUTED, State.SUBMITTING):
-        return Renumber(known.id, known.state, State.COMPUTED, seen.attempt, seen.verified_slot)
+        to = State.COMPUTED if known.ends_as is State.REFUSED else State.ACCEPTED
+        return Renumber(known.id, known.state, to, seen.attempt, seen.verified_slot)
     return Restart(known.id, known.state, seen.attempt, seen.verified_slot)
 
 

@@ -77,9 +77,16 @@ def test_the_same_content_under_a_higher_attempt_goes_on_where_it_is_not_compute
 
 
 @pytest.mark.parametrize("state", [State.COMPUTED, State.SUBMITTING])
-def test_what_is_computed_keeps_its_result_under_a_higher_attempt(state: State) -> None:
+def test_compute_is_told_the_higher_attempt_of_what_it_has_computed(state: State) -> None:
     assert decide(seen(), task_row(state)).changes == (
-        Renumber(1, state, State.COMPUTED, Attempt(200), Slot(201)),
+        Renumber(1, state, State.ACCEPTED, Attempt(200), Slot(201)),
+    )
+
+
+def test_a_refusal_that_was_not_sent_yet_goes_on_under_a_higher_attempt_without_compute() -> None:
+    refused = failed_row(State.COMPUTED, ends_as=State.REFUSED)
+    assert decide(seen(), refused).changes == (
+        Renumber(1, State.COMPUTED, State.COMPUTED, Attempt(200), Slot(201)),
     )
 
 

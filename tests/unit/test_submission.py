@@ -111,12 +111,15 @@ async def test_nothing_is_signed_while_the_account_shows_something_else(
     assert await signatures(world, task) == 1
 
 
-async def test_the_same_content_under_a_higher_attempt_is_signed_under_that_number(world: World) -> None:
+async def test_the_same_content_under_a_higher_attempt_goes_to_compute_under_that_number_first(
+    world: World,
+) -> None:
     task = await world.taken(State.COMPUTED)
     world.shows(OURS.but(attempt=1500))
     await submit(world, task)
-    (row,) = await world.journal.signatures_of(task.id)
-    assert row.attempt == 1500
+    assert await world.journal.signatures_of(task.id) == []
+    renumbered = await world.task()
+    assert (renumbered.state, renumbered.attempt) == (State.ACCEPTED, 1500)
 
 
 async def test_nothing_is_signed_within_the_landing_margin(world: World) -> None:

@@ -34,7 +34,20 @@ class TaskRunner:
     async def carry(self, entry: Entry, request: TaskRequest, deadline: Deadline) -> None:
         """The body of the entry's task. When cancelled, the pair is unknown afterwards and no object is left."""
         try:
-            result, reason = await self._result(entry, request, deadline)
+            await self._carry(entry, request, deadline)
+        except Exception as exc:
+            # Nothing stands above this but the service's group, and a fault in one task must not end the others.
+            # It ends with a result, though the node is at fault: a pair that is unknown is posted anew without
+            # end, and what met a fault once meets it again.
+            log.exception("a task met a fault of this program", extra=fields(**_names(entry)))
+            fault = ComputationFailed(f"the node itself failed ({type(exc).__name__}); its log says more")
+            await self._carry(entry, request, deadline, fault)
+
+    async def _carry(
+        self, entry: Entry, request: TaskRequest, deadline: Deadline, fault: TaskError | None = None
+    ) -> None:
+        try:
+            result, reason = await self._result(entry, request, deadline, fault)
             await self._keep(entry, result, reason, deadline)
         except asyncio.CancelledError:
             await self._forget(entry)
@@ -46,19 +59,16 @@ class TaskRunner:
             await self._forget(entry)
 
     async def _result(
-        self, entry: Entry, request: TaskRequest, deadline: Deadline
+        self, entry: Entry, request: TaskRequest, deadline: Deadline, fault: TaskError | None
     ) -> tuple[TaskResult, str | None]:
+        """Of the stages, or of the fault that ended them."""
         uris: tuple[str, ...] = ()
-        error: TaskError | None = None
-        try:
-            uris = await self._stages(entry, request, deadline)
-        except TaskError as exc:
-            error = exc
-        except StateUnavailable:
-            raise
-        except Exception as exc:
-            log.exception("a task met a fault of this program", extra=fields(**_names(entry)))
-            error = ComputationFailed(f"the node itself failed ({type(exc).__name__}); its log says more")
+        error = fault
+        if error is None:
+            try:
+                uris = await self._stages(entry, request, deadline)
+            except TaskError as exc:
+                error = exc
         now = self.clock.monotonic()
         if error is not None and entry.stage is Stage.STORING:
             await delete_leftovers(self.results, self.storage, entry.key)

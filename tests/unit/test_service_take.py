@@ -265,3 +265,40 @@ async def test_a_fault_of_our_own_ends_the_task_and_not_the_service(tmp_path):
         status = await w.end(request.key)
         assert status.reason == "ComputationFailed"
         assert "ZeroDivisionError" in status.result.error_message
+
+
+async def test_a_fault_while_a_result_is_kept_ends_the_task_and_not_the_service(tmp_path):
+    async with world(tmp_path) as w:
+        really_finish = w.results.finish
+
+        async def broken_once(_run, _result):
+            w.results.finish = really_finish
+            raise ZeroDivisionError
+
+        w.results.finish = broken_once
+        request = w.request()
+        await w.service.submit(request)
+        status = await w.end(request.key)
+        assert (status.stage, status.reason) == (Stage.FAILED, "ComputationFailed")
+        assert w.output_files() == [], "what it had stored is deleted"
+        other = w.request()
+        await w.service.submit(other)
+        assert (await w.end(other.key)).stage is Stage.DONE
+
+
+async def test_a_fault_is_met_once_and_not_again_and_again(tmp_path):
+    async with world(tmp_path) as w:
+        plans = 0
+
+        async def broken(_job):
+            nonlocal plans
+            plans += 1
+            raise ZeroDivisionError
+
+        w.pool.plan = broken
+        request = w.request()
+        await w.service.submit(request)
+        assert "ZeroDivisionError" in (await w.end(request.key)).result.error_message
+        _, is_new = await w.service.submit(request)
+        assert not is_new
+        assert plans == 1

@@ -52,9 +52,12 @@ def readiness_checks(
 
     async def compute_ready() -> tuple[bool, str, str | None]:
         readiness = await compute.readiness()
-        failing = [name for name, check in readiness.checks.items() if not check.ok]
-        value = "ready" if readiness.ready else f"not ready: {', '.join(failing)}"
-        return readiness.ready, value, "ask compute's own /ready"
+        failing = {name: check for name, check in readiness.checks.items() if not check.ok}
+        if not failing:
+            return readiness.ready, "ready", None
+        value = "; ".join(f"{name}: {check.value}" for name, check in failing.items())
+        advice = "; ".join(f"{name}: {check.what_to_do}" for name, check in failing.items() if check.what_to_do)
+        return readiness.ready, value, advice
 
     return {
         "slot": slot,

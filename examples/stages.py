@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from cli.localnet import RunningNode
-from requester.assign import Assigned
+from requester.assign import Assigned, Assignment
 from requester.watch import Completed
 from shared.ids import TaskKey
 from shared.messages import Stage, StageTime, TaskStatus
@@ -47,6 +47,9 @@ class LiveView:
         self._count = count
         self._group = group
         self._watching: asyncio.Task[None] | None = None
+
+    def assigning(self, _number: int, _assignment: Assignment) -> None:
+        """Shown once it stands on the chain."""
 
     def assigned(self, _number: int, task: Assigned) -> None:
         view = TaskView(task, time.time())

@@ -2,13 +2,13 @@
 
 import secrets
 import string
-import time
 import uuid
 from dataclasses import dataclass
 from typing import Final
 
 from solders.pubkey import Pubkey
 
+from requester.patience import PATIENCE_S, patiently
 from requester.sending import Landed
 from requester.session import Session
 from shared.errors import ChainError, TransactionTooLarge
@@ -64,14 +64,16 @@ def new_task_id(label: str) -> TaskId:
 async def assign(session: Session, assignment: Assignment) -> Assigned:
     """Send assign_task and wait until it is confirmed.
 
+    Its pair should be known to somebody before: whatever is raised once it was sent, the reward may be locked under it.
+
     Raises TransactionTooLarge (with what would help), TransactionRefused, TransactionExpired, ChainError.
     """
-    sent_at = time.time()
+    sent_at = session.clock.wall()
     try:
         landed = await session.send("assign_task", _arguments(assignment), {"assigned_node": assignment.node})
     except TransactionTooLarge as error:
         raise TransactionTooLarge(f"{error}; {_what_helps(assignment)}") from error
-    execution = await session.execution(assignment.pair, landed.slot)
+    execution = await patiently(lambda: session.execution(assignment.pair, landed.slot), session.clock, PATIENCE_S)
     if execution is None:
         raise ChainError(f"{assignment.pair} was assigned by {landed.signature}, but its account is gone")
     return Assigned(assignment, execution.attempt, landed, sent_at)

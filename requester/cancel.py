@@ -1,12 +1,12 @@
 """Cancels one task: the notice begins, is waited out, and what the account holds comes back."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from listener.chain.accounts import Execution, ExecutionState
-from requester.reclaim import due_at, reclaim
+from requester.patience import PATIENCE_S, patiently
+from requester.reclaim import look, reclaim
 from requester.session import Session
 from shared.errors import TaskNotCompleted, TransactionRefused
 from shared.ids import Lamports, Slot, TaskKey
@@ -28,6 +28,7 @@ class Cancelled:
 async def cancel(session: Session, pair: TaskKey, on_wait: OnWait | None = None) -> Cancelled:
     """Cancel the pair, wait out the notice, reclaim. One that is cancelled or ended already is only reclaimed.
 
+    An endpoint that is away, busy or behind is asked again: for PATIENCE_S before the notice, for ever within it.
     Raises TaskNotCompleted where there is no account, TransactionRefused, ChainError.
     """
     execution = await _existing(session, pair)
@@ -35,17 +36,16 @@ async def cancel(session: Session, pair: TaskKey, on_wait: OnWait | None = None)
     if execution.state is ExecutionState.ASSIGNED:
         at_least = await _send_cancel(session, pair, execution)
     while True:
-        now = await session.execution(pair, at_least)
-        if now is None:  # another command of this requester was faster
+        seen = await patiently(lambda: look(session, pair, at_least), session.clock)
+        if seen.execution is None:  # another command of this requester was faster
             return Cancelled(execution.state, execution.lamports)
-        execution = now
-        left = due_at(execution) - await session.rpc.get_clock()
-        if left <= 0:
+        execution = seen.execution
+        if seen.left_s <= 0:
             await reclaim(session, pair)
             return Cancelled(execution.state, execution.lamports)
         if on_wait is not None:
-            on_wait(left)
-        await asyncio.sleep(min(LOOK_EVERY_S, left))
+            on_wait(seen.left_s)
+        await session.clock.sleep(min(LOOK_EVERY_S, seen.left_s))
 
 
 async def _send_cancel(session: Session, pair: TaskKey, execution: Execution) -> Slot | None:
@@ -60,7 +60,7 @@ async def _send_cancel(session: Session, pair: TaskKey, execution: Execution) ->
 
 
 async def _existing(session: Session, pair: TaskKey) -> Execution:
-    execution = await session.execution(pair)
+    execution = await patiently(lambda: session.execution(pair), session.clock, PATIENCE_S)
     if execution is None:
         raise TaskNotCompleted(f"{pair} has no account: it was never assigned, or was reclaimed")
     return execution

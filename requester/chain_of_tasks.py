@@ -13,6 +13,7 @@ from compute.graph.steps import SPEC_DTYPES
 from compute.graph.task_graph import TaskGraph
 from compute.specs import TensorSpec
 from requester.assign import Assigned, Assignment, assign, new_execution_id, new_task_id
+from requester.patience import PATIENCE_S, patiently
 from requester.publish import publish_tensors
 from requester.published import PublishedPiece
 from requester.session import Session
@@ -35,6 +36,10 @@ class Terms:
 
 class Progress(Protocol):
     """Told of each task as it goes; nothing of it is needed."""
+
+    def assigning(self, number: int, assignment: Assignment, /) -> None:
+        """Before it is sent: from now on a reward may be locked under its pair."""
+        ...
 
     def assigned(self, number: int, task: Assigned, /) -> None: ...
 
@@ -71,6 +76,7 @@ async def run_pieces(
     values = await _publish_inputs(session, inputs)
     for number, piece in enumerate(pieces):
         assignment = await plan(session, piece, values, execution_id, f"piece-{number}", terms)
+        progress.assigning(number, assignment)
         assigned = await assign(session, assignment)
         progress.assigned(number, assigned)
         completed = await watch(session, assignment.pair, attempt=assigned.attempt, at_least=assigned.landed.slot)
@@ -93,6 +99,7 @@ async def plan(
     if missing:
         raise ConfigurationError(f"the inputs lack {', '.join(missing)}; given are {', '.join(values)}")
     given = [values[name] for name in piece.activations]
+    now = await patiently(session.rpc.get_clock, session.clock, PATIENCE_S)
     uris = [stored.uri for stored in given]
     return Assignment(
         pair=TaskKey(execution_id, new_task_id(label)),
@@ -100,7 +107,7 @@ async def plan(
         model_id=piece.model_id,
         input_uris=(*uris, *([piece.weights_uri] if piece.weights_uri else [])),
         expected_output_count=len(piece.outputs),
-        deadline=UnixSeconds(await session.rpc.get_clock() + terms.time_s),
+        deadline=UnixSeconds(now + terms.time_s),
         compute_units=count_units(piece.graph, [stored.tensor for stored in given]),
         reward=terms.reward,
     )

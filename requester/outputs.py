@@ -1,6 +1,5 @@
 """The outputs of a completed task: found on the chain, checked in storage."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,9 +9,11 @@ import torch
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from listener.chain.backfill import signatures_since
 from listener.chain.calls import calls
 from listener.chain.rpc import TransactionRead
 from requester.fetch import fetch_tensors
+from requester.patience import patiently
 from requester.session import Session
 from shared.errors import (
     InputInvalid,
@@ -20,9 +21,7 @@ from shared.errors import (
     InvalidUri,
     OutputInvalid,
     RpcInvalid,
-    RpcRateLimited,
-    RpcUnavailable,
-    TaskNotCompleted,
+    RpcRefused,
     TooLarge,
 )
 from shared.ids import Attempt, Slot, TaskKey
@@ -51,35 +50,50 @@ class Ending:
         return int(self.arguments["execution_time"])
 
 
-async def find_ending(session: Session, pair: TaskKey, attempt: Attempt, name: str) -> Ending:
+async def find_ending(session: Session, pair: TaskKey, attempt: Attempt, name: str) -> Ending | None:
     """The successful `name` (task_completed or task_failed) of this attempt, at top level or inner.
 
-    Raises TaskNotCompleted where the endpoint does not list it within LISTED_S, and ChainError.
+    None where the endpoint lists no such transaction, or gives none that can be read, for LISTED_S. Raises ChainError.
     """
     address = session.program.execution_address(pair.execution_id, pair.task_id)
     seen: set[Signature] = set()
+
+    async def look() -> Ending | None:
+        with suppress(RpcInvalid, RpcRefused):
+            async for ending in _listed_endings(session, address, attempt, seen):
+                if ending.name == name and ending.arguments.get("attempt", attempt) == attempt:
+                    return ending
+        return None
+
+    end = session.clock.monotonic() + LISTED_S
+    while True:
+        ending = await patiently(look, session.clock)
+        if ending is not None or session.clock.monotonic() >= end:
+            return ending
+        await session.clock.sleep(LOOK_EVERY_S)
+
+
+async def _listed_endings(
+    session: Session, address: Pubkey, attempt: Attempt, seen: set[Signature]
+) -> AsyncIterator[Ending]:
+    """Of the account's transactions that are not among `seen`, newest first, down to the attempt's slot."""
+    async for page in signatures_since(session.rpc, address, None, Slot(attempt)):
+        for row in page:
+            if row.err is not None or row.signature in seen:
+                continue
+            read = await _transaction(session, row.signature)
+            if read is not None:
+                seen.add(row.signature)
+                for ending in _endings(session, row.signature, read, address):
+                    yield ending
+
+
+async def _transaction(session: Session, signature: Signature) -> TransactionRead | None:
+    """None where the endpoint has it not, or gives what cannot be read: anybody may name the account in such a one."""
     try:
-        async with asyncio.timeout(LISTED_S):
-            while True:
-                with suppress(RpcUnavailable, RpcRateLimited):  # asked again
-                    async for ending in _listed_endings(session, address, seen):
-                        if ending.name == name and ending.arguments.get("attempt", attempt) == attempt:
-                            return ending
-                await asyncio.sleep(LOOK_EVERY_S)
-    except TimeoutError as error:
-        raise TaskNotCompleted(f"{pair}: the endpoint lists no {name} of attempt {attempt}") from error
-
-
-async def _listed_endings(session: Session, address: Pubkey, seen: set[Signature]) -> AsyncIterator[Ending]:
-    """Of the account's transactions that are not among `seen`, newest first."""
-    for row in await session.rpc.get_signatures_for_address(address):
-        if row.err is not None or row.signature in seen:
-            continue
-        read = await session.rpc.get_transaction(row.signature)
-        if read is not None:
-            seen.add(row.signature)
-            for ending in _endings(session, row.signature, read, address):
-                yield ending
+        return await session.rpc.get_transaction(signature)
+    except (RpcInvalid, RpcRefused):
+        return None
 
 
 def _endings(session: Session, signature: Signature, read: TransactionRead, address: Pubkey) -> Iterator[Ending]:

@@ -1,9 +1,9 @@
 """Sends a requester's transaction and waits until the chain shows it at `confirmed`."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from solders.hash import Hash
@@ -14,13 +14,14 @@ from solders.signature import Signature
 from solders.transaction import Transaction
 
 from listener.chain import answers
-from listener.chain.rpc import LatestBlockhash, Rpc
+from listener.chain.rpc import Rpc, Status
 from listener.chain.transactions import MAX_TRANSACTION_BYTES
+from requester.patience import PATIENCE_S, passes, patiently
+from shared.clock import Clock, SystemClock
 from shared.errors import (
+    ChainError,
     RpcInvalid,
-    RpcRateLimited,
     RpcRefused,
-    RpcUnavailable,
     TransactionExpired,
     TransactionRefused,
     TransactionTooLarge,
@@ -30,6 +31,8 @@ from shared.ids import Slot
 STATUS_INTERVAL_S: Final = 0.2
 RESEND_ROUNDS: Final = 10
 """The same bytes are sent again after so many questions for their status."""
+
+_CLOCK: Final = SystemClock()
 
 ErrorName = Callable[[int], str | None]
 """The program's name for an error code."""
@@ -46,20 +49,32 @@ class Landed:
 
 
 async def send(
-    rpc: Rpc, instructions: Sequence[Instruction], signers: Sequence[Keypair], error_name: ErrorName = _nameless
+    rpc: Rpc,
+    instructions: Sequence[Instruction],
+    signers: Sequence[Keypair],
+    error_name: ErrorName = _nameless,
+    clock: Clock = _CLOCK,
 ) -> Landed:
     """Sign with all of `signers` (the first pays the fee), send, and wait until it is confirmed.
+
+    Whether it was sent is not always known: then it is looked for, and sent again, until its blockhash has expired.
 
     Raises TransactionTooLarge, TransactionRefused (with the program's name for it by `error_name`),
     TransactionExpired, and ChainError where the endpoint does not take it.
     """
-    latest = await rpc.get_latest_blockhash()
+    latest = await patiently(rpc.get_latest_blockhash, clock, PATIENCE_S)
     raw = signed(instructions, signers, latest.blockhash)
     try:
-        signature = await rpc.send_transaction(raw, skip_preflight=False)
+        await rpc.send_transaction(raw, skip_preflight=False)
     except RpcRefused as error:
         raise _refusal(error, error_name) from error
-    return await _confirmed(rpc, raw, signature, latest, error_name)
+    except ChainError as error:
+        if not passes(error):
+            raise
+    status = await _confirmed(rpc, raw, latest.last_valid_block_height, clock)
+    if status.err is not None:
+        raise _failure(status.err, error_name)
+    return Landed(_signature(raw), status.slot)
 
 
 def signed(instructions: Sequence[Instruction], signers: Sequence[Keypair], blockhash: Hash) -> bytes:
@@ -74,34 +89,41 @@ def signed(instructions: Sequence[Instruction], signers: Sequence[Keypair], bloc
     return raw
 
 
-async def _confirmed(
-    rpc: Rpc, raw: bytes, signature: Signature, latest: LatestBlockhash, error_name: ErrorName
-) -> Landed:
+def _signature(raw: bytes) -> Signature:
+    """What names the transaction: its first signature, which is in the bytes before anybody is asked."""
+    return Transaction.from_bytes(raw).signatures[0]
+
+
+async def _confirmed(rpc: Rpc, raw: bytes, last_valid_block_height: int, clock: Clock) -> Status:
+    """What became of it, at `confirmed`; only the block height ends the wait. Raises TransactionExpired, ChainError."""
+    look = partial(_look, rpc, raw)
+    look_or_send_again = partial(_look_or_send_again, rpc, raw, last_valid_block_height)
     rounds = 0
     while True:
         rounds += 1
-        try:
-            status = (await rpc.get_signature_statuses([signature])).statuses[0]
-            if status is not None and status.confirmation_status != "processed":
-                if status.err is not None:
-                    raise _failure(status.err, error_name)
-                return Landed(signature, status.slot)
-            if rounds % RESEND_ROUNDS == 0:
-                await _resend(rpc, raw, signature, latest)
-        except (RpcUnavailable, RpcRateLimited):
-            pass  # asked again below; only the block height ends the wait
-        await asyncio.sleep(STATUS_INTERVAL_S)
+        status = await patiently(look if rounds % RESEND_ROUNDS else look_or_send_again, clock)
+        if status is not None and status.confirmation_status != "processed":
+            return status
+        await clock.sleep(STATUS_INTERVAL_S)
 
 
-async def _resend(rpc: Rpc, raw: bytes, signature: Signature, latest: LatestBlockhash) -> None:
-    epoch = await rpc.get_epoch_info()
-    if epoch.block_height > latest.last_valid_block_height:
-        known = (await rpc.get_signature_statuses([signature], search_history=True)).statuses[0]
-        if known is None:
-            raise TransactionExpired(f"transaction {signature} was not taken up; it cannot land any more")
-        return
-    with suppress(RpcRefused):  # Surfpool refuses what it has processed already; its status follows
-        await rpc.send_transaction(raw, skip_preflight=True)
+async def _look(rpc: Rpc, raw: bytes) -> Status | None:
+    return (await rpc.get_signature_statuses([_signature(raw)])).statuses[0]
+
+
+async def _look_or_send_again(rpc: Rpc, raw: bytes, last_valid_block_height: int) -> Status | None:
+    """Past its last block height it is looked for once more, in the endpoint's whole history."""
+    status = await _look(rpc, raw)
+    if status is not None:
+        return status
+    if (await rpc.get_epoch_info()).block_height <= last_valid_block_height:
+        with suppress(RpcRefused):  # Surfpool refuses what it has processed already; its status follows
+            await rpc.send_transaction(raw, skip_preflight=True)
+        return None
+    known = (await rpc.get_signature_statuses([_signature(raw)], search_history=True)).statuses[0]
+    if known is None:
+        raise TransactionExpired(f"transaction {_signature(raw)} was not taken up; it cannot land any more")
+    return known
 
 
 def _refusal(error: RpcRefused, error_name: ErrorName) -> TransactionRefused:

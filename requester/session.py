@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
@@ -18,6 +18,7 @@ from listener.chain.rpc import Rpc
 from program import IDL_PATH
 from requester.sending import Landed, send
 from requester.settings import RequesterSettings
+from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError
 from shared.http import NO_PROXY_FOR_LOOPBACK
 from shared.ids import Requester, Slot, TaskKey
@@ -35,6 +36,7 @@ class Session:
     publish_prefix: ObjectUri
     allowed_prefixes: tuple[ObjectUri, ...]
     """Below one of them outputs must lie."""
+    clock: Clock = field(default_factory=SystemClock)
 
     @property
     def requester(self) -> Requester:
@@ -44,7 +46,7 @@ class Session:
         """Send the program's instruction `name` and wait until it is confirmed. See requester.sending.send."""
         keys = {"requester": self.key.pubkey(), **(accounts or {})}
         instruction = self.program.encode_instruction(name, args, keys)
-        return await send(self.rpc, [instruction], [self.key], self.program.error_name)
+        return await send(self.rpc, [instruction], [self.key], self.program.error_name, self.clock)
 
     async def execution(self, pair: TaskKey, at_least: Slot | None = None) -> Execution | None:
         """The pair's account at `confirmed`, or None where there is none. Raises ChainError."""

@@ -1,6 +1,6 @@
 """Watches one task on the chain until it ends, checks its outputs, and reclaims what is due."""
 
-import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -9,12 +9,15 @@ import torch
 
 from listener.chain.accounts import Execution, ExecutionState
 from requester.outputs import Ending, fetch_outputs, find_ending
-from requester.reclaim import due_at, reclaim
+from requester.patience import patiently
+from requester.reclaim import how_to_reclaim, look, reclaim
 from requester.session import Session
-from shared.errors import RpcRateLimited, RpcUnavailable, TaskNotCompleted
+from shared.errors import ChainError, OutputInvalid, RequesterError, TaskNotCompleted
 from shared.ids import Attempt, Slot, TaskKey
 
 LOOK_EVERY_S: Final = 0.4
+
+log = logging.getLogger("requester")
 
 OnState = Callable[[Execution], None]
 """Told of the account each time its state is another than before."""
@@ -39,17 +42,14 @@ async def watch(
 ) -> Completed:
     """Wait for the end of this attempt (the present one unless given), seen at a slot not below `at_least`.
 
-    Raises TaskNotCompleted with the reason, after what is due was reclaimed; OutputInvalid; ChainError where
-    the endpoint refuses, while one that does not answer is asked again.
+    An endpoint that is away, busy or behind is asked again. Raises TaskNotCompleted with the reason, after what is due
+    was reclaimed; OutputInvalid; StorageUnavailable, and ChainError where the endpoint refuses or does not list what
+    a payment was for: then nothing was reclaimed, and it can be watched again.
     """
     last: ExecutionState | None = None
     while True:
-        try:
-            execution = await session.execution(pair, at_least)
-            is_over = execution is None or await _is_over(session, execution)
-        except (RpcUnavailable, RpcRateLimited):
-            await asyncio.sleep(LOOK_EVERY_S)
-            continue
+        seen = await patiently(lambda: look(session, pair, at_least), session.clock)
+        execution = seen.execution
         if execution is None:
             raise TaskNotCompleted(f"{pair} has no account: it was never assigned, or was reclaimed")
         attempt = attempt or execution.attempt
@@ -60,35 +60,59 @@ async def watch(
         last = execution.state
         if execution.state is ExecutionState.COMPLETED:
             return await _completed(session, pair, execution)
-        if is_over:
+        if seen.left_s <= 0:
             raise await _not_completed(session, pair, execution)
-        await asyncio.sleep(LOOK_EVERY_S)
+        await session.clock.sleep(LOOK_EVERY_S)
 
 
 async def _completed(session: Session, pair: TaskKey, execution: Execution) -> Completed:
     ending = await find_ending(session, pair, execution.attempt, "task_completed")
+    if ending is None:
+        raise ChainError(
+            f"{pair} was completed, and its node paid, but the endpoint does not list the transaction that names the "
+            "outputs; watch it again, or by another endpoint"
+        )
     try:
         outputs = await fetch_outputs(session, pair, ending.output_uris, execution.expected_output_count)
-    finally:
-        await reclaim(session, pair)  # the rent; the reward is the node's
+    except OutputInvalid:
+        await _reclaim_rent(session, pair)
+        raise
+    await _reclaim_rent(session, pair)
     return Completed(execution, ending, outputs)
 
 
-async def _is_over(session: Session, execution: Execution) -> bool:
-    if execution.state in (ExecutionState.COMPLETED, ExecutionState.FAILED):
-        return True
-    return await session.rpc.get_clock() >= due_at(execution)
+async def _reclaim_rent(session: Session, pair: TaskKey) -> None:
+    """The reward is the node's. Less than the outputs: an error is only told."""
+    try:
+        await reclaim(session, pair)
+    except (ChainError, RequesterError) as error:
+        log.warning("the rent of %s could not be reclaimed: %s; %s", pair, error, how_to_reclaim(pair))
 
 
 async def _not_completed(session: Session, pair: TaskKey, execution: Execution) -> TaskNotCompleted:
     """The reason, once reward and rent are back."""
     match execution.state:
         case ExecutionState.FAILED:
-            ending = await find_ending(session, pair, execution.attempt, "task_failed")
-            reason = f"failed: {ending.arguments['error_message']!a}"
+            reason = await _failure(session, pair, execution.attempt)
         case ExecutionState.CANCELLED:
             reason = "was cancelled"
         case _:
             reason = f"expired: its deadline {execution.deadline} passed"
-    await reclaim(session, pair)
+    try:
+        await reclaim(session, pair)
+    except (ChainError, RequesterError) as error:
+        return TaskNotCompleted(
+            f"{pair} {reason}; reward and rent could not be reclaimed: {error}; {how_to_reclaim(pair)}"
+        )
     return TaskNotCompleted(f"{pair} {reason}; reward and rent are back")
+
+
+async def _failure(session: Session, pair: TaskKey, attempt: Attempt) -> str:
+    """By what the node says of it; whether or not that can be found, what it holds is the requester's."""
+    try:
+        ending = await find_ending(session, pair, attempt, "task_failed")
+    except ChainError as error:
+        return f"failed; the reason was not found: {error}"
+    if ending is None:
+        return "failed; the reason was not found: the endpoint does not list its transaction"
+    return f"failed: {ending.arguments['error_message']!a}"

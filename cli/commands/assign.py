@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from cli.commands.running import existing, requester_settings, run
-from requester.assign import Assigned
+from requester.assign import Assigned, Assignment
 from requester.chain_of_tasks import Terms, run_pieces
 from requester.published import published_pieces
 from requester.session import open_session, parse_key
@@ -35,6 +35,10 @@ def main() -> int:
 
 class Printed:
     """One line for each step, with the ids that watch and cancel take."""
+
+    def assigning(self, number: int, assignment: Assignment) -> None:
+        pair = assignment.pair
+        print(f"piece {number}: assigning as {pair.execution_id} {pair.task_id}", flush=True)
 
     def assigned(self, number: int, task: Assigned) -> None:
         pair = task.assignment.pair

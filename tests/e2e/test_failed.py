@@ -31,6 +31,7 @@ async def failure_of(world: World, graph: Document = SUM, **terms: object) -> st
     pair = assigned.assignment.pair
     assert (await world.desk.ended(pair)).state is ExecutionState.FAILED
     ending = await find_ending(world.desk.session, pair, assigned.attempt, "task_failed")
+    assert ending is not None
     assert "done" not in stages(world.node, pair)
 
     async def is_booked() -> bool:

@@ -6,7 +6,6 @@ is the unsplit model's.
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 
+from cli.commands.running import run
 from cli.localnet import LocalNetwork, RunningNode, local_network, running_node
 from cli.localnet.requester import requester_session
 from cli.localnet.storage import StorageKind
@@ -25,7 +25,6 @@ from requester.chain_of_tasks import ChainResult, Terms, run_pieces
 from requester.published import publish_piece
 from requester.session import Session
 from requester.split import Piece, split_model
-from shared.errors import SplitUpError
 from shared.ids import Lamports
 
 REWARD = Lamports(2_000_000)
@@ -80,7 +79,7 @@ async def demo(storage: StorageKind) -> bool:
                 prepared = await preparing
                 say_pieces(prepared.pieces)
                 async with requester_session(net) as session:
-                    same = await run(net, node, session, prepared)
+                    same = await run_tasks(net, node, session, prepared)
     say("stopped", f"node, storage and chain; {time.monotonic() - started:.1f} s in all")
     return same
 
@@ -91,7 +90,7 @@ def say_pieces(pieces: list[Piece]) -> None:
     say("model", f"all-MiniLM-L6-v2 in {len(pieces)} pieces: graphs {graphs:,} bytes, weights {weights:,} bytes")
 
 
-async def run(net: LocalNetwork, node: RunningNode, session: Session, prepared: Prepared) -> bool:
+async def run_tasks(net: LocalNetwork, node: RunningNode, session: Session, prepared: Prepared) -> bool:
     prefix, requester = session.publish_prefix, session.requester
     pieces = [await publish_piece(session.storage, prefix, requester, piece) for piece in prepared.pieces]
     before = await net.rpc.get_balance(node.address)
@@ -117,24 +116,9 @@ def report(tasks: list[TaskView], earned: int, result: ChainResult, prepared: Pr
     return same
 
 
-async def interruptible(storage: StorageKind) -> bool:
-    """SIGTERM ends the demo as Ctrl-C does: what was started is stopped."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await demo(storage)
-
-
 def main() -> int:
     storage: StorageKind = "s3" if os.environ.get("DEMO_STORAGE", "file") == "s3" else "file"
-    try:
-        return 0 if asyncio.run(interruptible(storage)) else 1
-    except* SplitUpError as errors:
-        for error in errors.exceptions:
-            print(f"the demo failed: {error}", file=sys.stderr)
-    except* (KeyboardInterrupt, asyncio.CancelledError):
-        print("stopped", file=sys.stderr)
-    return 1
+    return run(demo(storage))
 
 
 if __name__ == "__main__":

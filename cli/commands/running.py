@@ -11,15 +11,19 @@ from pydantic import ValidationError
 
 from requester.settings import RequesterSettings
 from shared.errors import ConfigurationError, SplitUpError
+from shared.settings_errors import told
 
 INTERRUPTED = 130
 
 
-def run(command: Coroutine[Any, Any, None]) -> int:
-    """The command's exit status: 0, 1 after an error that is told on standard error, 130 when interrupted."""
+def run(command: Coroutine[Any, Any, bool | None]) -> int:
+    """The command's exit status: 0, 130 when interrupted, 1 where it gives False or after an error.
+
+    Errors are told on standard error, one on a line, also those that tasks raised together.
+    """
     status = 0
     try:
-        asyncio.run(_interruptible(command))
+        status = 1 if asyncio.run(_interruptible(command)) is False else 0
     except* SplitUpError as errors:
         for error in _leaves(errors):
             print(f"{sys.argv[0]}: {type(error).__name__}: {error}", file=sys.stderr)
@@ -29,12 +33,12 @@ def run(command: Coroutine[Any, Any, None]) -> int:
     return status
 
 
-async def _interruptible(command: Coroutine[Any, Any, None]) -> None:
+async def _interruptible(command: Coroutine[Any, Any, bool | None]) -> bool | None:
     """SIGTERM ends it as Ctrl-C does: what it started is stopped."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await command
+    return await command
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -48,10 +52,7 @@ def requester_settings() -> RequesterSettings:
     try:
         return RequesterSettings()
     except ValidationError as error:
-        wrong = "; ".join(
-            f"SPLITUP_{'_'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors()
-        )
-        raise ConfigurationError(f"{wrong}. docs/settings.md lists the settings") from error
+        raise ConfigurationError(f"{told(error)}. docs/settings.md lists the settings") from error
 
 
 def existing(path: Path, what: str) -> Path:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from compute.safetensors_header import Header, TensorEntry
@@ -28,18 +28,25 @@ _NOT_A_BOOL = re.compile(rb"[^\x00\x01]")
 async def load(
     storage: Storage, uri: ObjectUri, header: Header, entries: Sequence[TensorEntry], views: Sequence[memoryview]
 ) -> None:
-    """Fill each view (writable bytes, exactly as long) with its tensor.
+    """Fill each view (writable bytes, exactly as long) with its tensor, read once however often it is asked for.
 
     An object whose name commits to a hash is read whole, and what was loaded must not be used if this raises
     InputInvalid. Bool tensors must hold 0 and 1 only.
     """
     if [entry.end - entry.begin for entry in entries] != [len(view) for view in views]:
         raise ValueError("each view must be as long as its tensor")
+    wanted: dict[TensorEntry, memoryview] = {}
+    again: list[tuple[TensorEntry, memoryview]] = []
+    for entry, view in zip(entries, views, strict=True):
+        if wanted.setdefault(entry, view) is not view:
+            again.append((entry, view))
     if uri.content_hash is None:
-        await _load_runs(storage, uri, header, _runs(zip(entries, views, strict=True)))
+        await _load_runs(storage, uri, header, _runs(wanted.items()))
     else:
-        await _load_verified(storage, uri, header, entries, views, uri.content_hash)
-    await _check_bools(uri, entries, views)
+        await _load_verified(storage, uri, header, wanted, uri.content_hash)
+    await _check_bools(uri, wanted)
+    for entry, view in again:
+        await _copy(wanted[entry], view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +124,12 @@ async def _load_runs(storage: Storage, uri: ObjectUri, header: Header, runs: Ite
 
 
 async def _load_verified(
-    storage: Storage,
-    uri: ObjectUri,
-    header: Header,
-    entries: Sequence[TensorEntry],
-    views: Sequence[memoryview],
-    expected: str,
+    storage: Storage, uri: ObjectUri, header: Header, wanted: Mapping[TensorEntry, memoryview], expected: str
 ) -> None:
-    wanted = {entry.name: view for entry, view in zip(entries, views, strict=True)}
     # The header's bytes are those that were parsed: what was checked is what is hashed.
     digest = hashlib.sha256(header.start[: header.data_start])
     previous: memoryview | None = None
-    for run in _runs((entry, wanted.get(entry.name)) for entry in header.entries):
+    for run in _runs((entry, wanted.get(entry)) for entry in header.entries):
         async with one_error_group() as group:
             reading = group.create_task(_read_run(storage, uri, header, run))
             if previous is not None:
@@ -140,14 +141,25 @@ async def _load_verified(
         raise InputInvalid(f"{uri} has the SHA-256 {digest.hexdigest()}, which is not the one in its name")
 
 
-async def _check_bools(uri: ObjectUri, entries: Sequence[TensorEntry], views: Sequence[memoryview]) -> None:
+async def _check_bools(uri: ObjectUri, wanted: Mapping[TensorEntry, memoryview]) -> None:
     def check(chunk: memoryview) -> None:
         if _NOT_A_BOOL.search(chunk):
             raise InputInvalid(f"{uri} has a tensor of dtype BOOL with bytes other than 0 and 1")
 
-    for entry, view in zip(entries, views, strict=True):
+    for entry, view in wanted.items():
         if entry.spec.dtype is DType.BOOL:
             await _in_chunks(view, check)
+
+
+async def _copy(source: memoryview, target: memoryview) -> None:
+    done = 0
+
+    def take(chunk: memoryview) -> None:
+        nonlocal done
+        target[done : done + len(chunk)] = chunk
+        done += len(chunk)
+
+    await _in_chunks(source, take)
 
 
 async def _in_chunks(data: memoryview, use: Callable[[memoryview], None]) -> None:

@@ -1,6 +1,7 @@
 """One task's way: fetch, run, store. Each step's result is what the next one starts from."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -122,9 +123,12 @@ class Pipeline:
             )
             headers = {uri: group.create_task(self._header(uri)) for uri in {uri.object for uri in uris}}
         inputs = tuple(_selected(uri, headers[uri.object].result()) for uri in uris)
-        size = sum(spec.nbytes for given in inputs for spec in given.specs)
+        size = _size(inputs)
         if size > settings.max_input_bytes:
-            raise TooLarge(f"the inputs have {size} bytes; this node takes at most {settings.max_input_bytes}")
+            raise TooLarge(
+                f"the inputs have {size} bytes, where an object named by its hash counts whole; "
+                f"this node takes at most {settings.max_input_bytes}"
+            )
         return package.result(), inputs
 
     async def _header(self, uri: ObjectUri) -> Header:
@@ -154,16 +158,30 @@ class Pipeline:
             )
 
     async def _load(self, inputs: Sequence[Input], buffers: Sequence[SharedBuffer]) -> None:
+        # By object: it is read once, however many URIs lead into it.
+        wanted: dict[ObjectUri, tuple[Header, list[TensorEntry], list[memoryview]]] = {}
+        for given, buffer in zip(inputs, buffers, strict=True):
+            _, entries, views = wanted.setdefault(given.uri, (given.header, [], []))
+            entries += given.entries
+            views += tensor_views(buffer.view, given.specs)
         async with one_error_group() as group:
-            for given, buffer in zip(inputs, buffers, strict=True):
-                views = tensor_views(buffer.view, given.specs)
-                group.create_task(load(self._storage, given.uri, given.header, given.entries, views))
+            for uri, (header, entries, views) in wanted.items():
+                group.create_task(load(self._storage, uri, header, entries, views))
 
     async def _planned(self, request: TaskRequest, outputs: Sequence[Tensor]) -> OutputPlan:
         arguments = (self._settings.output_prefix, request.requester, request.key, outputs)
         if sum(spec.nbytes for spec, _ in outputs) <= INLINE_BYTES:
             return plan_outputs(*arguments)
         return await asyncio.to_thread(plan_outputs, *arguments)
+
+
+def _size(inputs: Sequence[Input]) -> int:
+    """Bytes that are held or read: an object that is read whole counts at least with all that it has."""
+    sizes: Counter[ObjectUri] = Counter()
+    for given in inputs:
+        sizes[given.uri] += sum(spec.nbytes for spec in given.specs)
+    whole = {given.uri: given.header.object_size for given in inputs if given.uri.content_hash is not None}
+    return sum(max(size, whole.get(uri, 0)) for uri, size in sizes.items())
 
 
 def _selected(uri: TensorUri, header: Header) -> Input:

@@ -83,7 +83,11 @@ class ComputeSettings(StorageSettings):
         description="Tasks that hold tensors at once: fetched, running or being stored; others are queued.",
     )
     max_compute_units: int = Field(10_000_000, ge=1, description="Largest cost of one task, in compute units.")
-    max_input_bytes: int = Field(8 << 30, ge=1, description="Largest sum of one task's inputs, in bytes.")
+    max_input_bytes: int = Field(
+        8 << 30,
+        ge=1,
+        description="Largest sum of one task's inputs, in bytes; an object named by its hash counts whole.",
+    )
     max_output_bytes: int = Field(4 << 30, ge=1, description="Largest sum of one task's outputs, in bytes.")
     max_task_bytes: int = Field(
         16 << 30, ge=1, description="Most bytes that one task's inputs and values may hold at once, as inferred."

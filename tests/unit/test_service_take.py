@@ -1,13 +1,17 @@
 import asyncio
+import hashlib
+import struct
 import time
 
 import pytest
 
+from compute import tensors
 from compute.admission import Refused
+from compute.safetensors_header import encode_header
 from compute.worker.wire import Plan
 from shared.ids import OPERATOR
 from shared.messages import Stage
-from tests.unit.service_world import OTHER_REQUESTER, SPEC, world
+from tests.unit.service_world import OTHER_REQUESTER, REQUESTER, SPEC, World, world
 
 
 async def refused(world, request) -> Refused:
@@ -178,6 +182,42 @@ async def test_inputs_above_their_limit_fail_the_task(tmp_path):
         request = w.request()
         await w.service.submit(request)
         assert (await w.end(request.key)).reason == "TooLarge"
+
+
+def two_tensors_under_their_hash(w: World) -> tuple[str, int]:
+    """The URI of [1, 2] and [3, 4] in one object that is named by its hash, and its size."""
+    data = encode_header([("0", SPEC), ("1", SPEC)]) + struct.pack("<4f", 1, 2, 3, 4)
+    path = w.folder / "tensors" / REQUESTER / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+    path.write_bytes(data)
+    return f"file://{path}", len(data)
+
+
+@pytest.mark.parametrize("missing_bytes", [0, 1])
+async def test_an_object_named_by_its_hash_counts_whole_and_once(tmp_path, monkeypatch, missing_bytes):
+    monkeypatch.setattr(tensors, "START_BYTES", 64)
+    async with world(tmp_path) as w:
+        uri, size = two_tensors_under_their_hash(w)
+    async with world(tmp_path, max_input_bytes=size - missing_bytes) as w:
+        reads = []
+        really_read = w.storage.read_into
+
+        async def counting(uri, start, view, version=None):
+            reads.append(len(view))
+            await really_read(uri, start, view, version)
+
+        w.storage.read_into = counting
+        request = w.request(input_uris=[f"{uri}#0", f"{uri}#1", f"{uri}#1"])
+        await w.service.submit(request)
+        status = await w.end(request.key)
+        header_bytes = size - 2 * SPEC.nbytes
+        if missing_bytes:
+            assert status.reason == "TooLarge"
+            assert f"{size} bytes" in status.result.error_message
+            assert str(size - 1) in status.result.error_message
+            assert sum(reads) <= header_bytes - 64
+        else:
+            assert status.stage is Stage.DONE
+            assert sum(reads) == size - 64, "each byte once"
 
 
 async def test_outputs_above_their_limit_fail_the_task(tmp_path):

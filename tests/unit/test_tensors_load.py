@@ -81,6 +81,17 @@ async def test_one_tensor_of_many_lands_in_its_buffer(tmp_path, storage, hashed,
     assert await loaded(storage, uri, str(number)) == [contents[number]]
 
 
+@pytest.mark.parametrize("hashed", [True, False])
+async def test_a_tensor_that_is_asked_for_several_times_is_read_once(tmp_path, storage, hashed):
+    uri, contents = write(tmp_path, MIXED, hashed=hashed)
+    header = await read_header(storage, uri, max_header_bytes=1 << 20, max_tensors=4096)
+    entries = [*select(header, "*"), *select(header, "1"), *select(header, "*")]
+    views = [memoryview(bytearray(entry.spec.nbytes)) for entry in entries]
+    await load(storage, uri, header, entries, views)
+    assert [bytes(view) for view in views] == [*contents, contents[1], *contents]
+    assert sum(length for _, length in storage.reads) <= header.object_size + 16384
+
+
 async def test_a_small_object_takes_one_request(tmp_path, storage):
     uri, contents = write(tmp_path, [floats(100), floats(200)], hashed=True)
     assert await loaded(storage, uri, "*") == contents

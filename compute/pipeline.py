@@ -3,10 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from compute.deadline import Deadline
+from compute.memory import HostMemory
 from compute.outputs import OutputPlan, Parts, Tensor, plan_outputs
 from compute.results import Results
 from compute.safetensors_header import Header, TensorEntry
@@ -57,6 +58,7 @@ class Pipeline:
         self._storage = storage
         self._pool = pool
         self._results = results
+        self._memory = HostMemory()
 
     @asynccontextmanager
     async def fetched(self, request: TaskRequest, counted: Callable[[int], None]) -> AsyncIterator[Fetched]:
@@ -67,11 +69,10 @@ class Pipeline:
         counted(plan.compute_units)
         self._check(request, plan)
         job = Job(job.package, job.inputs, plan.outputs)
-        with ExitStack() as memory:
-            buffers = [
-                memory.enter_context(closing(SharedBuffer("inputs", layout(specs)[1]))) for specs in job.inputs
-            ]
-            outputs = memory.enter_context(closing(SharedBuffer("outputs", layout(plan.outputs)[1])))
+        sizes = [layout(specs)[1] for specs in (*job.inputs, job.outputs)]
+        # What the plan holds at once has the inputs in it, which the worker computes from where they lie.
+        values = max(plan.peak_bytes - sum(sizes[:-1]), 0) if self._pool.on_host else 0
+        with self._memory.buffers(sizes, values) as (*buffers, outputs):
             await self._load(inputs, buffers)
             yield Fetched(job, tuple(buffers), outputs)
 

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
+from compute.memory import MEMORY_FLOOR_BYTES, available_memory_bytes
 from compute.service import Service
 from compute.settings import ComputeSettings
 from compute.storage.store import Storage
@@ -15,7 +15,6 @@ from shared.messages import Check, Readiness
 
 PROBE_LIMIT_S = 5.0
 RETRY_S = 0.5
-MEMORY_FLOOR_BYTES = 256 << 20
 MISSED_PROBES = 3
 """A device probe older than so many intervals counts as failed."""
 
@@ -133,12 +132,3 @@ class ReadinessProbes:
     def _state(self) -> tuple[bool, str, str | None]:
         failure = self._service.admission.state_failure
         return failure is None, failure or "writable", None if failure is None else "make room on its disk"
-
-
-def available_memory_bytes() -> int:
-    """What the kernel says could be had without swapping."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) << 10
-    return 0

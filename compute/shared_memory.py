@@ -10,6 +10,8 @@ from shared.errors import OutOfMemory
 
 ALIGNMENT = 64
 """Tensors of one buffer begin at multiples of this: what vector instructions like best, and any dtype needs."""
+BLOCK_BYTES = 512
+"""The unit of st_blocks, whatever the file system."""
 _SIZE_IS_FINAL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -28,6 +30,11 @@ class SharedBuffer:
         except OSError as exc:
             os.close(self.fd)
             raise OutOfMemory(f"no room for {size} bytes of shared memory: {exc.strerror}") from exc
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """What it may still take of the machine's memory."""
+        return max(self.size - os.fstat(self.fd).st_blocks * BLOCK_BYTES, 0)
 
     def close(self) -> None:
         """Let go of descriptor and mapping. The memory is free once no view of it is left, here or elsewhere."""

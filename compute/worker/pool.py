@@ -51,6 +51,11 @@ class WorkerPool:
         """Of the worker, while there is one that is ready."""
         return self._worker.pid if self._worker is not None else None
 
+    @property
+    def on_host(self) -> bool:
+        """Whether tasks compute in this machine's own memory."""
+        return self.state.startswith("cpu")
+
     async def serve(self) -> None:
         """Keeps a worker ready until cancelled; none is left behind."""
         tries = 0

@@ -58,6 +58,7 @@ async def test_a_plan_tells_outputs_and_cost_and_a_run_fills_them():
         assert plan.outputs == (floats(3),)
         assert plan.compute_units == 1
         assert plan.peak_bytes == 36
+        assert pool.on_host
         left, right = struct.pack("<3f", 1, 2, 3), struct.pack("<3f", 10, 20, 30)
         assert await run(pool, add_job(3), [left, right]) == [struct.pack("<3f", 11, 22, 33)]
 

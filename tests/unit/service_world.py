@@ -73,6 +73,7 @@ class HandPool:
         self.run_count = 0
         self.pid: int | None = 1
         self.state = "a test's hand"
+        self.on_host = True
 
     async def probe(self):
         pass

@@ -15,7 +15,7 @@ MAX_URIS = 8
 ALL_TENSORS = "*"
 
 _URI = re.compile(r"(s3|file)://([A-Za-z0-9._-]*)/([A-Za-z0-9._/-]+)(?:#([A-Za-z0-9._/-]+|\*))?", re.ASCII)
-_HASH_NAME = re.compile(r"([0-9a-f]{64})\.safetensors", re.ASCII)
+_HASH_NAME = re.compile(r"([0-9A-Fa-f]{64})\.safetensors", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class ObjectUri:
 
     @property
     def content_hash(self) -> str | None:
-        """The SHA-256 (hex) that the object's bytes must have, if its name commits to one."""
+        """The SHA-256 (lower-case hex) that the object's bytes must have, if its name commits to one in either case."""
         match = _HASH_NAME.fullmatch(self.key.rsplit("/", 1)[-1])
-        return match.group(1) if match else None
+        return match.group(1).lower() if match else None
 
 
 @dataclass(frozen=True, slots=True)

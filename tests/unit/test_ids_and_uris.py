@@ -85,7 +85,9 @@ def test_a_fragment_names_one_tensor_or_all() -> None:
 def test_a_name_of_64_hex_digits_commits_to_the_bytes() -> None:
     digest = "0f" * 32
     assert parse_object_uri(f"s3://b/x/{digest}.safetensors").content_hash == digest
-    assert parse_object_uri(f"s3://b/x/{digest.upper()}.safetensors").content_hash is None
+    assert parse_object_uri(f"s3://b/x/{digest.upper()}.safetensors").content_hash == digest
+    assert parse_object_uri(f"s3://b/x/{digest[:-1]}F.safetensors").content_hash == digest
+    assert parse_object_uri(f"s3://b/x/{digest[:-1]}.safetensors").content_hash is None
     assert parse_object_uri(f"s3://b/x/{digest}.json").content_hash is None
 
 

@@ -140,6 +140,17 @@ async def test_an_object_that_breaks_its_names_promise_is_refused_even_for_one_t
         await loaded(storage, uri, "0")
 
 
+async def test_a_hash_in_upper_case_is_a_promise_too(tmp_path, storage):
+    uri, contents = write(tmp_path, [floats(3)], hashed=True)
+    file = tmp_path / uri.key.rsplit("/", 1)[-1]
+    upper = file.rename(tmp_path / f"{file.stem.upper()}.safetensors")
+    there = parse_object_uri(f"file://{upper}")
+    assert await loaded(storage, there, "0") == contents
+    upper.write_bytes(last_byte_changed(upper.read_bytes()))
+    with pytest.raises(InputInvalid, match="not the one in its name"):
+        await loaded(storage, there, "0")
+
+
 @pytest.mark.parametrize("count", [10, 3_000_000])
 async def test_a_bool_tensor_with_other_bytes_than_0_and_1_is_refused(tmp_path, storage, count):
     header = encode_header([("0", TensorSpec(DType.BOOL, (count,)))])

@@ -6,6 +6,7 @@ The program behind it is the reference program, so that a requester's tools can 
 import asyncio
 import base64
 import json
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,6 +16,7 @@ from solders.instruction import Instruction
 from solders.system_program import TransferParams, transfer
 
 from cli.localnet import local_network, running_node
+from cli.localnet.node import node_process
 from cli.localnet.requester import requester_session
 from listener.chain.accounts import ExecutionState
 from requester.cancel import cancel
@@ -35,6 +37,7 @@ from tests.e2e.desk import (
     states,
     until,
 )
+from tests.e2e.test_restarted import assert_paid_once, assigned_and_running
 from tests.e2e.test_what_counts import MEMO, assert_nothing_came_of, event_bytes, mention
 from tests.unit.other_idls import without_account, without_rule
 
@@ -117,3 +120,16 @@ async def test_a_forged_log_line_is_no_assignment(world: World) -> None:
     status = await world.desk.send(mention(world.desk, world.node.address), memo)
     assert status.err is None
     await assert_nothing_came_of(world, assignment)
+
+
+async def test_after_a_kill_its_task_goes_on_and_what_was_assigned_meanwhile_is_found(world: World) -> None:
+    other = {**EAGER, "SPLITUP_IDL": world.node.env["SPLITUP_IDL"]}
+    async with running_node(world.net, "killed", other) as node:
+        task = await assigned_and_running(world, node)
+        node.listener.process.send_signal(signal.SIGKILL)
+        await node.listener.process.wait()
+        meanwhile = await world.desk.assign(node.address)
+        assert states(node, meanwhile.assignment.pair) == []
+        async with node_process("listener", node.folder, node.env):
+            await assert_paid_once(world, node, task, meanwhile)
+        assert stages(node, task.assignment.pair) == ["fetching", "running", "storing", "done"]

@@ -22,7 +22,7 @@ from listener.look_by_transactions import FORKED_SLOTS, TransactionLook
 from shared.errors import IdlInvalid, RpcInvalid, RpcRefused, RpcUnavailable
 from shared.ids import Slot
 from tests.program.instructions import EXECUTION_ID
-from tests.unit.chain_bytes import ADDRESS, IDL, PROGRAM_ID, changed, program
+from tests.unit.chain_bytes import ADDRESS, IDL, PROGRAM_ID, changed, older, program
 from tests.unit.journal_rows import NOW
 from tests.unit.listener_world import ACCOUNT, NODE, OURS, World, sighted
 from tests.unit.mentions_bytes import assigned_event, cancelled_execution_event, logs
@@ -96,6 +96,14 @@ async def test_the_transaction_that_assigned_it_stands_in_for_the_account(seen: 
     assert (taken.execution_id, taken.input_uris, taken.deadline) == (EXECUTION_ID, OURS.input_uris, OURS.deadline)
     assert (taken.account, taken.output_count, taken.compute_units) == (ACCOUNT, 1, 7)
     assert seen.rpc.asked["get_account confirmed"] == 0
+
+
+async def test_the_layout_of_idls_before_spec_0_1_0_does_as_well(journal: Journal) -> None:
+    seen = of_idl(journal, older(without_account()))
+    seen.history.add(1000, ASSIGN)
+    assert await seen.state() is ExecutionState.ASSIGNED
+    seen.history.add(1500, CANCEL, lines=CANCELLED)
+    assert await seen.state() is ExecutionState.CANCELLED
 
 
 @pytest.mark.parametrize(

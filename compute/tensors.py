@@ -1,4 +1,4 @@
-"""Tensors in storage: the header by ranged GET, what it says of each, tensors chosen by fragment."""
+"""Tensors in storage: the header by ranged GET, tensors chosen by fragment."""
 
 import re
 from dataclasses import replace
@@ -7,14 +7,14 @@ from compute.loading import load
 from compute.safetensors_header import Header, HeaderLimits, TensorEntry, header_length, parse_header
 from compute.storage.store import Storage
 from shared.errors import InputInvalid, InputMissing, TooLarge
-from shared.messages import TensorMetadata
 from shared.uris import ALL_TENSORS, ObjectUri
 
-__all__ = ["load", "read_header", "select", "tensor_metadata"]
+__all__ = ["load", "read_header", "select"]
 
 START_BYTES = 16 << 10
 """Read at once in the hope that it holds the whole header, as it does for all but large weights."""
 IS_WEIGHTS = "isWeights"
+"""In the header's metadata, `true` marks weights."""
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 
@@ -48,20 +48,6 @@ def select(header: Header, fragment: str | None) -> tuple[TensorEntry, ...]:
         if entry.name == fragment:
             return (entry,)
     raise InputMissing(f"{header.origin} holds no tensor named {fragment!a}")
-
-
-def tensor_metadata(header: Header) -> list[TensorMetadata]:
-    """What the header says of each tensor, in the order of their bytes."""
-    is_weights = header.metadata.get(IS_WEIGHTS) == "true"
-    return [
-        TensorMetadata(
-            shape=list(entry.spec.shape),
-            dtype=entry.spec.dtype.safetensors_name,
-            name=entry.name,
-            is_weights=is_weights,
-        )
-        for entry in header.entries
-    ]
 
 
 def _all_by_number(header: Header) -> tuple[TensorEntry, ...]:

@@ -36,13 +36,6 @@ class FileStorage:
         self._roots = tuple(roots)
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
 
-    async def size(self, uri: ObjectUri) -> int:
-        def work(_: Stop) -> int:
-            with self._open(uri) as descriptor:
-                return os.fstat(descriptor).st_size
-
-        return await self._run(uri, work)
-
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         def work(_: Stop) -> ObjectStart:
             with self._open(uri) as descriptor:

@@ -20,9 +20,6 @@ class RoutedStorage:
             raise StorageUnavailable(f"{uri}: this node has no {uri.scheme}:// prefix in its settings")
         return storage
 
-    async def size(self, uri: ObjectUri) -> int:
-        return await self._storage(uri).size(uri)
-
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         return await self._storage(uri).read_start(uri, length)
 

@@ -43,9 +43,6 @@ class S3Storage:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self._requests = S3Requests(endpoint_url, region, path_style=path_style, connections=THREADS)
 
-    async def size(self, uri: ObjectUri) -> int:
-        return await self._run(uri, lambda _: self._requests.size(uri))
-
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         buffer = bytearray(length)
         answer = await self._get(uri, 0, memoryview(buffer), None)

@@ -24,10 +24,6 @@ class ObjectStart:
 
 
 class Storage(Protocol):
-    async def size(self, uri: ObjectUri) -> int:
-        """Bytes of the object."""
-        ...
-
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         """The first `length` bytes, or all of a shorter object, in one request."""
         ...

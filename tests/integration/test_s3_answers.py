@@ -112,7 +112,7 @@ async def test_a_redirect_is_never_followed(status):
         async with scripted(lambda _: error(status, "PermanentRedirect", **headers)) as (script, storage):
             for attempt in (
                 storage.read_range(OBJECT, 0, 1),
-                storage.size(OBJECT),
+                storage.probe(),
                 storage.put_new(OBJECT, [b"x"]),
             ):
                 with pytest.raises(StorageUnavailable, match=str(status)):
@@ -160,7 +160,7 @@ async def test_a_body_shorter_than_announced_is_never_taken(length, why):
 
 async def test_a_server_that_gives_no_length_is_refused():
     async with scripted(lambda _: (200, {"Content-Length": ""}, CONTENT)) as (_, storage):
-        for attempt in (storage.size(OBJECT), storage.read_start(OBJECT, 10)):
+        for attempt in (storage.probe(), storage.read_start(OBJECT, 10)):
             with pytest.raises(StorageUnavailable, match=r"Content-Length|ignores Range"):
                 await attempt
 

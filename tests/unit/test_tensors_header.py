@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from compute.safetensors_header import DEFAULT_LIMITS, HeaderLimits, encode_header, parse_header
 from compute.specs import DType, TensorSpec
-from compute.tensors import select, tensor_metadata
+from compute.tensors import select
 from shared.errors import InputInvalid, InputMissing, TaskError, TooLarge
 
 
@@ -39,7 +39,7 @@ def test_what_the_safetensors_library_writes_is_read_with_the_same_places():
     assert {e.name: str(e.spec) for e in header.entries} == {"weight": "float32[2, 3]", "mask": "bool[3]"}
     for e in header.entries:
         assert written[header.data_start + e.begin : header.data_start + e.end] == tensors[e.name].tobytes()
-    assert [m.is_weights for m in tensor_metadata(header)] == [True, True]
+    assert header.metadata == {"isWeights": "true"}
 
 
 def test_what_we_write_is_read_by_the_safetensors_library():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from compute.storage.files import FileStorage
-from compute.tensors import load, read_header, select, tensor_metadata
+from compute.tensors import load, read_header, select
 from requester.publish import publish_tensors
 from shared.errors import InvalidUri
 from shared.ids import OPERATOR
@@ -54,14 +54,14 @@ async def test_tensors_of_every_dtype_come_back_with_the_same_bytes(storage, pre
     for tensor, entry, view in zip(tensors, entries, views, strict=True):
         assert (str(entry.spec.dtype), entry.spec.shape) == (str(tensor.dtype).removeprefix("torch."), (4, 3))
         assert torch.equal(torch.frombuffer(view, dtype=tensor.dtype).reshape(4, 3).double(), tensor.double())
-    assert not any(metadata.is_weights for metadata in tensor_metadata(header))
+    assert header.metadata == {}
 
 
 async def test_a_single_tensor_needs_no_fragment_and_weights_are_marked(storage, prefix):
     text = await publish_tensors(storage, prefix, OPERATOR, [torch.ones(())], is_weights=True)
     assert text.endswith(".safetensors")
     header, _, _ = await read(storage, text)
-    assert [metadata.is_weights for metadata in tensor_metadata(header)] == [True]
+    assert header.metadata == {"isWeights": "true"}
 
 
 async def test_the_same_tensors_are_stored_once(storage, prefix, tmp_path):

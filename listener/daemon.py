@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 import httpx
-from solders.pubkey import Pubkey
 
 from listener.chain.idl import load_idl
-from listener.chain.keyfile import load_keypair
+from listener.chain.keyfile import load_keypair, parse_public_key
 from listener.chain.rpc import Rpc
 from listener.health import health_app
 from listener.journal.journal import Journal
@@ -20,7 +19,6 @@ from listener.node import Node
 from listener.settings import ListenerSettings
 from program import IDL_PATH
 from shared.clock import SystemClock
-from shared.errors import ConfigurationError
 from shared.http import NO_PROXY_FOR_LOOPBACK
 from shared.logs import fields
 from shared.serving import listen, server, stop_signal
@@ -37,7 +35,7 @@ async def run(settings: ListenerSettings) -> None:
     stop = stop_signal()
     key = load_keypair(settings.keypair)
     token = read_token(settings.token_file)
-    program = load_idl(settings.idl or IDL_PATH, _program_id(settings))
+    program = load_idl(settings.idl or IDL_PATH, parse_public_key(settings.program_id, "SPLITUP_PROGRAM_ID"))
     async with AsyncExitStack() as closing:
         journal = Journal(settings.journal)
         closing.callback(journal.close)
@@ -53,13 +51,6 @@ async def run(settings: ListenerSettings) -> None:
         closing.push_async_callback(node.close)
         await _live(settings, node, listening, token, stop)
     log.info("the listener has stopped")
-
-
-def _program_id(settings: ListenerSettings) -> Pubkey:
-    try:
-        return Pubkey.from_string(settings.program_id)
-    except ValueError as error:
-        raise ConfigurationError(f"SPLITUP_PROGRAM_ID {settings.program_id!a} is not a public key") from error
 
 
 async def _live(

@@ -13,7 +13,7 @@ from compute.storage import open_storage
 from compute.storage.store import Storage
 from listener.chain.accounts import Execution, read_execution
 from listener.chain.idl import Program, load_idl
-from listener.chain.keyfile import load_keypair
+from listener.chain.keyfile import load_keypair, parse_public_key
 from listener.chain.rpc import Rpc
 from program import IDL_PATH
 from requester.sending import Landed, send
@@ -59,7 +59,7 @@ class Session:
 async def open_session(settings: RequesterSettings) -> AsyncIterator[Session]:
     """Raises ConfigurationError, KeyFileError or IdlInvalid where a setting is wrong."""
     key = load_keypair(settings.requester_keypair)
-    program = load_idl(settings.idl or IDL_PATH, parse_key(settings.program_id, "SPLITUP_PROGRAM_ID"))
+    program = load_idl(settings.idl or IDL_PATH, parse_public_key(settings.program_id, "SPLITUP_PROGRAM_ID"))
     if program.by_transactions is not None:
         raise ConfigurationError(f"the requester's commands read accounts, but {program.by_transactions}")
     async with httpx.AsyncClient(timeout=RPC_TIMEOUT_S, mounts=NO_PROXY_FOR_LOOPBACK) as http:
@@ -75,11 +75,3 @@ async def open_session(settings: RequesterSettings) -> AsyncIterator[Session]:
             )
         finally:
             storage.close()
-
-
-def parse_key(text: str, what: str) -> Pubkey:
-    """Raises ConfigurationError, which names `what`."""
-    try:
-        return Pubkey.from_string(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{what} {text[:80]!a} is not a public key in base58") from error

@@ -9,10 +9,11 @@ import safetensors.torch
 import torch
 
 from cli.commands.running import existing, requester_settings, run
+from listener.chain.keyfile import parse_public_key
 from requester.assign import Assigned, Assignment
 from requester.chain_of_tasks import Terms, run_pieces
 from requester.published import published_pieces
-from requester.session import open_session, parse_key
+from requester.session import open_session
 from requester.watch import Completed
 from shared.errors import ConfigurationError
 from shared.ids import MAX_COUNT, Lamports
@@ -60,7 +61,7 @@ class Printed:
 async def assign(args: argparse.Namespace) -> None:
     if not 0 <= args.reward <= MAX_COUNT or args.time < 1:
         raise ConfigurationError("--reward is lamports from 0 on, --time is seconds from 1 on")
-    terms = Terms(parse_key(args.node, "--node"), Lamports(args.reward), args.time)
+    terms = Terms(parse_public_key(args.node, "--node"), Lamports(args.reward), args.time)
     inputs = await asyncio.to_thread(load_inputs, existing(args.inputs, "the file of inputs"))
     async with open_session(requester_settings()) as session:
         pieces = published_pieces(args.folder, session.requester)

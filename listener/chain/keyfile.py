@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from solders.keypair import Keypair
+from solders.pubkey import Pubkey
 
-from shared.errors import KeyFileError
+from shared.errors import ConfigurationError, KeyFileError
 
 KEY_BYTES: Final = 64
 
@@ -41,3 +42,11 @@ def _parse(text: str, path: Path) -> Keypair:
         return Keypair.from_bytes(bytes(numbers))
     except (ValueError, TypeError, RecursionError):
         raise KeyFileError(f"the key file {path} is not {wanted}") from None
+
+
+def parse_public_key(text: str, what: str) -> Pubkey:
+    """Raises ConfigurationError, which names `what`."""
+    try:
+        return Pubkey.from_string(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{what} {text[:80]!a} is not a public key in base58") from error

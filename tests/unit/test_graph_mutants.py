@@ -6,6 +6,8 @@ import random
 import warnings
 from collections import Counter
 
+import pytest
+
 from compute.graph.cost import compute_units
 from compute.graph.document import parse_graph
 from compute.graph.shapes import infer
@@ -18,6 +20,7 @@ MUTANTS = 100_000 if os.environ.get("FULL") == "1" else 2_000
 LENGTHS = {"batch": 2, "sequence": 9}
 
 
+@pytest.mark.timeout(3_600 if MUTANTS > 2_000 else 300)
 def test_mutants_of_a_real_graph_end_in_an_answer_or_a_task_error() -> None:
     document = json.loads(pieces()[0].package)
     specs = [

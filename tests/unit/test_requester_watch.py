@@ -140,7 +140,7 @@ async def test_a_task_that_completes_between_two_questions_was_not_cancelled(
         now = await before(commitment)
         if now >= NOW + 28 and not chain.rows:
             completed(chain)
-            chain.time = NOW + 40
+            return NOW + 40
         return now
 
     chain.get_clock = completes_then  # type: ignore[method-assign]
@@ -263,7 +263,11 @@ async def test_a_failure_is_told_also_where_nothing_comes_back(chain: Chain, tmp
         await watch(session(chain, tmp_path), PAIR)
 
 
-async def test_a_payment_that_the_endpoint_does_not_list_is_no_failure(chain: Chain, tmp_path: Path) -> None:
+@pytest.mark.parametrize("refusal", [None, GONE])
+async def test_a_payment_that_the_endpoint_does_not_list_is_no_failure(
+    chain: Chain, tmp_path: Path, refusal: ChainError | None
+) -> None:
+    chain.faults["get_signatures_for_address"] = [refusal] * 1_000 if refusal else []
     stands(chain, state=COMPLETED)
     with pytest.raises(ChainError, match="completed, and its node paid, but the endpoint does not list"):
         await watch(session(chain, tmp_path), PAIR)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from listener.daemon import run
 from listener.settings import ListenerSettings
-from shared.errors import ChainError, ConfigurationError, JournalError, KeyFileError
+from shared.errors import ChainError, ConfigurationError, JournalError, KeyFileError, leaves
 from shared.logs import configure_logging
 from shared.settings_errors import told
 
@@ -20,16 +20,12 @@ def main() -> None:
         configure_logging(settings.log_level)
         uvloop.run(run(settings))
     except* ValidationError as errors:
-        wrong = _first(errors)
+        wrong = leaves(errors)[0]
         assert isinstance(wrong, ValidationError)
         reason = f"the settings are wrong: {told(wrong)}"
     except* (ConfigurationError, ChainError, KeyFileError, JournalError) as errors:
-        reason = str(_first(errors))
+        reason = str(leaves(errors)[0])
     sys.exit(None if reason is None else f"the listener cannot run: {reason}")
-
-
-def _first(error: BaseException) -> BaseException:
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":

@@ -223,3 +223,10 @@ class KeyFileError(SplitUpError): ...
 
 
 TASK_REASONS = frozenset(cls.__name__ for cls in TaskError.__subclasses__())
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group, however nested; of what is no group, the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in leaves(one)]
+    return [error]

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from requester.settings import RequesterSettings
-from shared.errors import ConfigurationError, SplitUpError
+from shared.errors import ConfigurationError, SplitUpError, leaves
 from shared.settings_errors import told
 
 INTERRUPTED = 130
@@ -25,7 +25,7 @@ def run(command: Coroutine[Any, Any, bool | None]) -> int:
     try:
         status = 1 if asyncio.run(_interruptible(command)) is False else 0
     except* SplitUpError as errors:
-        for error in _leaves(errors):
+        for error in leaves(errors):
             print(f"{sys.argv[0]}: {type(error).__name__}: {error}", file=sys.stderr)
         status = 1
     except* (KeyboardInterrupt, asyncio.CancelledError):
@@ -39,12 +39,6 @@ async def _interruptible(command: Coroutine[Any, Any, bool | None]) -> bool | No
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     return await command
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in _leaves(one)]
-    return [error]
 
 
 def requester_settings() -> RequesterSettings:

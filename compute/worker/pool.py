@@ -107,7 +107,7 @@ class WorkerPool:
         self._warm.set()
         try:
             how = await worker.gone()
-        except BaseException:
+        except BaseException:  # also when cancelled: no worker outlives the one who watches it
             await worker.kill()
             raise
         finally:

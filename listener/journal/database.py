@@ -34,7 +34,7 @@ class Database:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         try:
             self._connection = self._thread.submit(_connect, path).result()
-        except BaseException:
+        except BaseException:  # whatever it is goes on; lock and thread are not left behind
             self._thread.shutdown()
             os.close(self._lock)
             raise
@@ -81,7 +81,7 @@ def _in_transaction(connection: sqlite3.Connection, change: Callable[[sqlite3.Co
     try:
         result = change(connection)
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # whatever it is goes on; the next change must not find a transaction open
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
@@ -109,7 +109,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=True)
         try:
             _prepare(connection, path)
-        except BaseException:
+        except BaseException:  # whatever it is goes on; the file is not left open
             connection.close()
             raise
     except sqlite3.Error as error:

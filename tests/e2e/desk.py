@@ -1,8 +1,10 @@
 """A requester's desk: graphs, tensors, assignments in the ordinary way, and transactions in any other."""
 
 import asyncio
+import base64
 import json
 import sqlite3
+import struct
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +17,7 @@ from solders.keypair import Keypair
 from solders.message import Message
 from solders.pubkey import Pubkey
 from solders.signature import Signature
+from solders.system_program import TransferParams, transfer
 from solders.transaction import Transaction
 
 from cli.localnet import RunningNode
@@ -26,12 +29,13 @@ from requester.session import Session
 from shared.ids import Lamports, ModelId, TaskKey, UnixSeconds, parse_execution_id, parse_task_id
 from shared.messages import Stage, TaskStatus
 from tests.program.instructions import Assignment as Terms
-from tests.program.instructions import Builder
+from tests.program.instructions import Builder, discriminator, string, strings
 from tests.unit.graphs import Document, as_bytes, document, node, ref, tensor
 
 REWARD = Lamports(2_000_000)
 FEE = 5_000
 PATIENCE_S = 60.0
+MEMO = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 SUM = document(
     [tensor("a", ["n"]), tensor("b", ["n"])],
     [node("sum", "aten.add.Tensor", self=ref("a"), other=ref("b"))],
@@ -135,6 +139,31 @@ class Desk:
         message = Message(list(instructions), self.key.pubkey())
         return await self.send_raw(bytes(Transaction([self.key], message, await self.blockhash())))
 
+    def mention(self, node: Pubkey) -> Instruction:
+        """A gift to the node: its key stands in the transaction, and nothing of the program."""
+        return transfer(TransferParams(from_pubkey=self.key.pubkey(), to_pubkey=node, lamports=1_000_000))
+
+    async def send_failing(self, assignment: Assignment) -> None:
+        """In a transaction whose last instruction fails: the event is in its log, the assignment is not made."""
+        too_much = TransferParams(from_pubkey=self.key.pubkey(), to_pubkey=assignment.node, lamports=2**62)
+        status = await self.send(self.instruction(assignment), transfer(too_much))
+        assert status.err is not None
+
+    async def send_forged(self, assignment: Assignment) -> None:
+        """A text in the log that reads like the program's event, beside a mention of the node."""
+        text = "\nProgram data: " + base64.b64encode(event_bytes(assignment)).decode()
+        status = await self.send(self.mention(assignment.node), Instruction(MEMO, text.encode(), []))
+        assert status.err is None
+
+    async def in_notice(self, pair: TaskKey) -> None:
+        """Wait until the chain shows the pair as cancelled."""
+
+        async def is_cancelled() -> bool:
+            execution = await self.session.execution(pair)
+            return execution is not None and execution.state is ExecutionState.CANCELLED
+
+        await until(is_cancelled, "the notice stands on the chain")
+
     async def send_raw(self, raw: bytes) -> Status:
         """What became of the transaction at `confirmed`."""
         signature = await self.session.rpc.send_transaction(raw, skip_preflight=True, max_retries=5)
@@ -171,6 +200,20 @@ class Desk:
         assert (await self.ended(assigned.assignment.pair)).state is ExecutionState.COMPLETED
 
 
+def event_bytes(assignment: Assignment) -> bytes:
+    """TaskAssigned, as the program writes it."""
+    pair = assignment.pair
+    return (
+        discriminator("event", "TaskAssigned")
+        + string(pair.execution_id)
+        + string(pair.task_id)
+        + string(assignment.model_id)
+        + strings(assignment.input_uris)
+        + struct.pack("<Bqq", assignment.expected_output_count, assignment.deadline, assignment.compute_units)
+        + bytes(assignment.node)
+    )
+
+
 def new_pair() -> TaskKey:
     return TaskKey(parse_execution_id(str(uuid.uuid4())), parse_task_id(f"task-{uuid.uuid4().hex[:8]}"))
 
@@ -198,6 +241,16 @@ def states(running: RunningNode, pair: TaskKey) -> list[tuple[object, ...]]:
     """(state, reason) of each attempt of the pair in the node's journal."""
     sql = "SELECT state, reason FROM tasks WHERE execution_id = ? AND task_id = ? ORDER BY attempt"
     return journal(running, sql, pair.execution_id, pair.task_id)
+
+
+async def unknown_at_compute(running: RunningNode, pair: TaskKey, limit_s: float = PATIENCE_S) -> None:
+    """Wait until compute does not know the pair: it was stopped, or its result acknowledged."""
+    url = f"{running.compute_url}/api/task/{pair.execution_id}/{pair.task_id}"
+
+    async def is_unknown() -> bool:
+        return (await running.http.get(url)).status_code == 404
+
+    await until(is_unknown, f"compute forgets {pair}", limit_s)
 
 
 async def at_stage(running: RunningNode, pair: TaskKey, stage: Stage) -> None:

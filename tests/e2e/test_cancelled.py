@@ -14,7 +14,7 @@ from requester.watch import watch
 from shared.errors import TaskNotCompleted
 from shared.messages import Stage
 from tests.e2e.conftest import EAGER, World
-from tests.e2e.desk import FEE, REWARD, Desk, at_stage, slow_graph, slow_input, stages, states, until
+from tests.e2e.desk import FEE, REWARD, Desk, at_stage, slow_graph, slow_input, stages, states, unknown_at_compute
 from tests.needs import needs
 from tests.tcpproxy import running_proxy
 from tests.unit.graphs import document, node, ref, tensor
@@ -43,18 +43,9 @@ async def test_a_running_task_stops_within_a_second_and_the_reward_comes_back(wo
     await at_stage(world.node, pair, Stage.RUNNING)
     before = await rpc.get_balance(desk.key.pubkey())
     cancelling = asyncio.create_task(cancel(desk.session, pair))
-
-    async def is_in_notice() -> bool:
-        execution = await desk.session.execution(pair)
-        return execution is not None and execution.state is ExecutionState.CANCELLED
-
-    async def is_unknown_at_compute() -> bool:
-        url = f"{world.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}"
-        return (await world.node.http.get(url)).status_code == 404
-
-    await until(is_in_notice, "the notice stands on the chain")
+    await desk.in_notice(pair)
     begun = time.monotonic()
-    await until(is_unknown_at_compute, "compute has stopped it")
+    await unknown_at_compute(world.node, pair)
     assert time.monotonic() - begun < STOPPED_S
     cancelled = await cancelling
     assert cancelled.state is ExecutionState.CANCELLED

@@ -4,7 +4,6 @@ The program behind it is the reference program, so that a requester's tools can 
 """
 
 import asyncio
-import base64
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -12,8 +11,6 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import torch
-from solders.instruction import Instruction
-from solders.system_program import TransferParams, transfer
 
 from cli.localnet import local_network, running_node
 from cli.localnet.node import node_process
@@ -35,10 +32,11 @@ from tests.e2e.desk import (
     slow_input,
     stages,
     states,
+    unknown_at_compute,
     until,
 )
 from tests.e2e.test_restarted import assert_paid_once, assigned_and_running
-from tests.e2e.test_what_counts import MEMO, assert_nothing_came_of, event_bytes, mention
+from tests.e2e.test_what_counts import assert_nothing_came_of
 from tests.unit.other_idls import without_account, without_rule
 
 pytestmark = [
@@ -88,17 +86,8 @@ async def test_a_cancelled_task_is_stopped(world: World) -> None:
     pair = assigned.assignment.pair
     await at_stage(world.node, pair, Stage.RUNNING)
     cancelling = asyncio.create_task(cancel(desk.session, pair))
-
-    async def is_in_notice() -> bool:
-        execution = await desk.session.execution(pair)
-        return execution is not None and execution.state is ExecutionState.CANCELLED
-
-    async def is_unknown_at_compute() -> bool:
-        url = f"{world.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}"
-        return (await world.node.http.get(url)).status_code == 404
-
-    await until(is_in_notice, "the notice stands on the chain")
-    await until(is_unknown_at_compute, "compute has stopped it", STOPPED_S)
+    await desk.in_notice(pair)
+    await unknown_at_compute(world.node, pair, STOPPED_S)
     assert (await cancelling).state is ExecutionState.CANCELLED
     assert stages(world.node, pair) == ["fetching", "running"]
     assert states(world.node, pair) == [("cancelled", "CancelledByRequester")]
@@ -107,18 +96,13 @@ async def test_a_cancelled_task_is_stopped(world: World) -> None:
 
 async def test_the_event_of_a_failed_transaction_is_no_assignment(world: World) -> None:
     assignment = await world.desk.assignment(world.node.address)
-    too_much = TransferParams(from_pubkey=world.desk.key.pubkey(), to_pubkey=world.node.address, lamports=2**62)
-    status = await world.desk.send(world.desk.instruction(assignment), transfer(too_much))
-    assert status.err is not None
+    await world.desk.send_failing(assignment)
     await assert_nothing_came_of(world, assignment)
 
 
 async def test_a_forged_log_line_is_no_assignment(world: World) -> None:
     assignment = await world.desk.assignment(world.node.address)
-    text = "\nProgram data: " + base64.b64encode(event_bytes(assignment)).decode()
-    memo = Instruction(MEMO, text.encode(), [])
-    status = await world.desk.send(mention(world.desk, world.node.address), memo)
-    assert status.err is None
+    await world.desk.send_forged(assignment)
     await assert_nothing_came_of(world, assignment)
 
 

@@ -10,7 +10,7 @@ from cli.localnet.requester import requester_session
 from listener.chain.accounts import ExecutionState
 from requester.watch import watch
 from tests.e2e.conftest import EAGER, World
-from tests.e2e.desk import FEE, REWARD, A, B, Desk, stages, states, until
+from tests.e2e.desk import FEE, REWARD, A, B, Desk, stages, states, unknown_at_compute
 from tests.needs import absent
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -46,12 +46,7 @@ async def test_a_paid_task_is_acknowledged_at_compute_once_it_is_final(world: Wo
     assigned = await world.desk.assign(world.node.address)
     pair = assigned.assignment.pair
     await world.desk.ended(pair)
-    url = f"{world.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}"
-
-    async def forgotten() -> bool:
-        return (await world.node.http.get(url)).status_code == 404
-
-    await until(forgotten, "compute forgets the result", 90)
+    await unknown_at_compute(world.node, pair, 90)
     assert states(world.node, pair) == [("paid", None)]
 
 

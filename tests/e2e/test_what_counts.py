@@ -1,7 +1,6 @@
 """What looks like work and is none causes no computation; what is work counts in every form of transaction."""
 
 import asyncio
-import base64
 import struct
 
 import pytest
@@ -11,15 +10,13 @@ from solders.keypair import Keypair
 from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
 from solders.system_program import ID as SYSTEM_PROGRAM
-from solders.system_program import TransferParams, transfer
 from solders.transaction import Transaction, VersionedTransaction
 
 from cli.localnet.deploy import deploy
 from listener.chain.accounts import ExecutionState
 from requester.assign import Assignment
 from tests.e2e.conftest import World
-from tests.e2e.desk import Desk, journal, stages, states, until
-from tests.program.instructions import discriminator, string, strings
+from tests.e2e.desk import journal, stages, states, until
 from tests.unit.v1_transactions import V1
 
 pytestmark = [
@@ -28,28 +25,9 @@ pytestmark = [
     pytest.mark.validator,
 ]
 
-MEMO = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 LOOKUP_TABLES = Pubkey.from_string("AddressLookupTab1e1111111111111111111111111")
 ROOTED_SLOTS = 33
 """The leader drops a transaction whose lookup table is younger than its root."""
-
-
-def mention(desk: Desk, node: Pubkey) -> Instruction:
-    return transfer(TransferParams(from_pubkey=desk.key.pubkey(), to_pubkey=node, lamports=1_000_000))
-
-
-def event_bytes(assignment: Assignment) -> bytes:
-    """TaskAssigned, as the program writes it."""
-    pair = assignment.pair
-    return (
-        discriminator("event", "TaskAssigned")
-        + string(pair.execution_id)
-        + string(pair.task_id)
-        + string(assignment.model_id)
-        + strings(assignment.input_uris)
-        + struct.pack("<Bqq", assignment.expected_output_count, assignment.deadline, assignment.compute_units)
-        + bytes(assignment.node)
-    )
 
 
 async def assert_nothing_came_of(world: World, assignment: Assignment) -> None:
@@ -61,18 +39,13 @@ async def assert_nothing_came_of(world: World, assignment: Assignment) -> None:
 
 async def test_the_event_of_a_failed_transaction_is_no_assignment(world: World) -> None:
     assignment = await world.desk.assignment(world.node.address)
-    too_much = TransferParams(from_pubkey=world.desk.key.pubkey(), to_pubkey=world.node.address, lamports=2**62)
-    status = await world.desk.send(world.desk.instruction(assignment), transfer(too_much))
-    assert status.err is not None
+    await world.desk.send_failing(assignment)
     await assert_nothing_came_of(world, assignment)
 
 
 async def test_a_forged_log_line_is_no_assignment(world: World) -> None:
     assignment = await world.desk.assignment(world.node.address)
-    text = "\nProgram data: " + base64.b64encode(event_bytes(assignment)).decode()
-    memo = Instruction(MEMO, text.encode(), [])
-    status = await world.desk.send(mention(world.desk, world.node.address), memo)
-    assert status.err is None
+    await world.desk.send_forged(assignment)
     await assert_nothing_came_of(world, assignment)
 
 
@@ -89,14 +62,14 @@ async def test_a_mention_without_an_event_is_no_assignment(world: World) -> None
     tasks = "SELECT count(*) FROM tasks"
     await world.desk.settled(world.node)
     before = journal(world.node, tasks)
-    assert (await world.desk.send(mention(world.desk, world.node.address))).err is None
+    assert (await world.desk.send(world.desk.mention(world.node.address))).err is None
     await asyncio.sleep(2.5)
     assert journal(world.node, tasks) == before
 
 
 async def test_a_task_for_another_node_that_mentions_this_one_is_left_to_the_other(world: World) -> None:
     assignment = await world.desk.assignment(world.other_node.address)
-    status = await world.desk.send(world.desk.instruction(assignment), mention(world.desk, world.node.address))
+    status = await world.desk.send(world.desk.instruction(assignment), world.desk.mention(world.node.address))
     assert status.err is None
     assert (await world.desk.ended(assignment.pair)).state is ExecutionState.COMPLETED
     await assert_nothing_came_of(world, assignment)

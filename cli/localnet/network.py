@@ -19,7 +19,7 @@ from cli.localnet.chain import Chain
 from cli.localnet.deploy import Version, deploy
 from cli.localnet.storage import Endpoint, LocalStorage, StorageKind, local_storage
 from cli.localnet.surfpool import surfpool
-from cli.localnet.validator import PROGRAM, validator
+from cli.localnet.validator import PROGRAM, SLOT_S, validator
 from listener.chain.rpc import Rpc
 from shared.errors import LocalNetworkFailed
 
@@ -97,10 +97,12 @@ async def local_network(
     storage: StorageKind = "file",
     folder: Path | None = None,
     env: Mapping[str, str] = os.environ,
+    slot_s: float = SLOT_S,
 ) -> AsyncIterator[LocalNetwork]:
     """Runs until the block ends and leaves no process behind, and no file unless `folder` is given.
 
-    `env` may name an S3 endpoint to use. Raises LocalNetworkFailed where this machine lacks what is asked for.
+    `env` may name an S3 endpoint to use; `slot_s` is the length of a validator's slots.
+    Raises LocalNetworkFailed where this machine lacks what is asked for.
     """
     async with AsyncExitStack() as stack:
         if folder is None:
@@ -112,7 +114,7 @@ async def local_network(
         stored = await stack.enter_async_context(local_storage(storage, folder / "storage", _endpoint(env)))
         # Requests to the loopback interface do not go through a proxy of the environment.
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=HTTP_TIMEOUT_S, trust_env=False))
-        running = await stack.enter_async_context(_chain(chain, folder / "chain", http))
+        running = await stack.enter_async_context(_chain(chain, folder / "chain", http, slot_s))
         rpc = Rpc(running.rpc_url, http)
         requester, program = Keypair(), Keypair()
         write_key(folder / "requester.json", requester)
@@ -122,12 +124,12 @@ async def local_network(
 
 
 @asynccontextmanager
-async def _chain(kind: ChainKind, folder: Path, http: httpx.AsyncClient) -> AsyncIterator[Chain]:
+async def _chain(kind: ChainKind, folder: Path, http: httpx.AsyncClient, slot_s: float) -> AsyncIterator[Chain]:
     executable = shutil.which(PROGRAM)
     if kind == "validator" and executable is None:
         raise LocalNetworkFailed(f"{PROGRAM} is not on the PATH")
     if executable is not None and kind != "surfpool":
-        async with validator(Path(executable), folder, http) as chain:
+        async with validator(Path(executable), folder, http, slot_s) as chain:
             yield chain
     else:
         async with surfpool(folder) as chain:

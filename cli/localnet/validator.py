@@ -1,4 +1,4 @@
-"""A chain by solana-test-validator: the real runtime, with slots of 400 ms."""
+"""A chain by solana-test-validator: the real runtime, with slots of 400 ms unless asked otherwise."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,10 +17,15 @@ PROGRAM: Final = "solana-test-validator"
 START_S: Final = 60.0
 DYNAMIC_PORTS: Final = 40
 """Ports for its gossip, repair and transaction sockets."""
+TICK_S: Final = 0.00625
+SLOT_S: Final = 0.4
+"""As on the real clusters; a blockhash lives 150 slots."""
 
 
 @asynccontextmanager
-async def validator(executable: Path, folder: Path, http: httpx.AsyncClient) -> AsyncIterator[Chain]:
+async def validator(
+    executable: Path, folder: Path, http: httpx.AsyncClient, slot_s: float = SLOT_S
+) -> AsyncIterator[Chain]:
     """Runs until the block ends, its ledger in `folder`. Transactions are taken as soon as it is entered."""
     first = free_ports(DYNAMIC_PORTS + 4)
     rpc_port, websocket_port, faucet_port, gossip_port, dynamic = (first + place for place in range(5))
@@ -35,6 +40,7 @@ async def validator(executable: Path, folder: Path, http: httpx.AsyncClient) -> 
     ]
     command += ["--rpc-port", str(rpc_port), "--faucet-port", str(faucet_port), "--gossip-port", str(gossip_port)]
     command += ["--dynamic-port-range", f"{dynamic}-{dynamic + DYNAMIC_PORTS - 1}"]
+    command += ["--ticks-per-slot", str(round(slot_s / TICK_S))]
     chain = Chain(PROGRAM, f"http://127.0.0.1:{rpc_port}", f"ws://127.0.0.1:{websocket_port}")
     rpc = Rpc(chain.rpc_url, http)
 

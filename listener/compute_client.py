@@ -46,20 +46,22 @@ class Finished:
     result: TaskResult
 
 
+def compute_http(url: str, token: str) -> httpx.AsyncClient:
+    """The client for every call to compute; use it as an async context manager."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        trust_env=False,
+    )
+
+
 class ComputeClient:
-    """Calls raise ComputeUnavailable where no usable answer came; use as an async context manager."""
+    """Calls raise ComputeUnavailable where no usable answer came. `http` is as `compute_http` makes it."""
 
-    def __init__(self, url: str, token: str) -> None:
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            trust_env=False,
-        )
-
-    async def close(self) -> None:
-        await self._http.aclose()
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
 
     async def post(self, request: TaskRequest) -> Accepted | TaskStatus:
         """Hand a task over, or learn how far it is. Raises ComputeBusy, ComputeConflict, ComputeRefused."""

@@ -10,12 +10,14 @@ from typing import Final
 
 import httpx
 
+from listener.chain.feed import websocket
 from listener.chain.idl import load_idl
 from listener.chain.keyfile import load_keypair, parse_public_key
-from listener.chain.rpc import Rpc
+from listener.compute_client import compute_http
 from listener.health import health_app
 from listener.journal.journal import Journal
 from listener.node import Node
+from listener.outside import Outside
 from listener.settings import ListenerSettings
 from program import IDL_PATH
 from shared.clock import SystemClock
@@ -42,13 +44,16 @@ async def run(settings: ListenerSettings) -> None:
         listening = listen(settings.host, settings.listener_port, "SPLITUP_LISTENER_PORT")
         closing.callback(listening.close)
         timeout = httpx.Timeout(RPC_TIMEOUT_S, connect=RPC_CONNECT_TIMEOUT_S)
-        rpc = Rpc(
-            settings.rpc_url,
-            await closing.enter_async_context(httpx.AsyncClient(timeout=timeout, mounts=NO_PROXY_FOR_LOOPBACK)),
+        outside = Outside(
+            rpc_http=await closing.enter_async_context(
+                httpx.AsyncClient(timeout=timeout, mounts=NO_PROXY_FOR_LOOPBACK)
+            ),
+            compute_http=await closing.enter_async_context(compute_http(settings.compute_url, token)),
+            connect=websocket,
+            clock=SystemClock(),
+            rng=random.Random(),  # noqa: S311 # for backoff, nothing secret
         )
-        jitter = random.Random()  # noqa: S311 # for backoff, nothing secret
-        node = Node(settings, key, token, program, rpc, journal, SystemClock(), jitter)
-        closing.push_async_callback(node.close)
+        node = Node(settings, key, program, outside, journal)
         await _live(settings, node, listening, token, stop)
     log.info("the listener has stopped")
 

@@ -5,26 +5,29 @@ All three only name accounts; what an account shows when it is read decides (obs
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from solders.pubkey import Pubkey
+from solders.signature import Signature
 
 from listener.chain.accounts import ExecutionHead, list_live
 from listener.chain.backfill import signatures_since
+from listener.chain.budget import Urgency
+from listener.chain.endpoints import Endpoints
 from listener.chain.feed import Connected, LogFeed, Notification, SlotSeen
 from listener.chain.idl import Program
-from listener.chain.rpc import Rpc
+from listener.chain.rpc import Rpc, SignatureRow
 from listener.decisions import is_worth_a_look
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor
 from listener.journal.states import UNSIGNED
 from listener.looks import Looks
 from listener.mentions import Mentions
+from listener.outside import Outside
 from listener.settings import ListenerSettings
 from shared.backoff import Backoff
-from shared.clock import Clock
 from shared.errors import ChainError, IdlInvalid, RpcRefused
 from shared.ids import Slot
 from shared.logs import fields
@@ -42,28 +45,35 @@ log = logging.getLogger("listener.intake")
 class Intake:
     def __init__(
         self,
-        rpc: Rpc,
+        endpoints: Endpoints,
         program: Program,
         node: Pubkey,
         looks: Looks,
         journal: Journal,
         settings: ListenerSettings,
-        clock: Clock,
-        rng: random.Random,
+        outside: Outside,
     ) -> None:
-        self._rpc = rpc
+        self._endpoints = endpoints
         self._program = program
         self._node = node
         self._looks = looks
         self._journal = journal
         self._settings = settings
-        self._clock = clock
-        self._rng = rng
+        self._clock, self._rng = outside.clock, outside.rng
         self._address = program.mentions(node)
-        self._feed = LogFeed(settings.ws_url, self._address, settings.watchdog_silence_s, clock, rng)
+        self._feed = LogFeed(
+            settings.ws_url[0],
+            self._address,
+            settings.watchdog_silence_s,
+            self._clock,
+            self._rng,
+            outside.connect,
+        )
         self._list_soon = asyncio.Event()
         self._backfill_soon = asyncio.Event()
-        self._mentions = Mentions(rpc, program, node, journal, looks, self._list_soon, clock, rng)
+        self._mentions = Mentions(
+            endpoints, program, node, journal, looks, self._list_soon, self._clock, self._rng
+        )
         self._settles_at: Slot | None = None
         self._has_settled = True
         self._listing_refused = False
@@ -94,7 +104,7 @@ class Intake:
         async for message in self._feed.messages():
             match message:
                 case Connected():
-                    log.info("the websocket is open", extra=fields(url=shown(self._settings.ws_url)))
+                    log.info("the websocket is open", extra=fields(url=shown(self._settings.ws_url[0])))
                     self._settles_at, self._has_settled = None, False
                     self._list_soon.set()
                     self._backfill_soon.set()
@@ -137,7 +147,7 @@ class Intake:
             return
         newest = await self._newest_finalized() if await self._journal.cursor() is None else None
         try:
-            heads = await list_live(self._rpc, self._program, self._node)
+            heads = await self._endpoints.ask(self._live, Urgency.SEARCH)
         except (RpcRefused, IdlInvalid) as error:
             self._refused(error)
             return
@@ -198,12 +208,22 @@ class Intake:
         if cursor is None and not self.listed.is_set():
             return  # the listing sets the first cursor: what is older than that is over or listed
         until, until_slot = (cursor.parsed_signature, cursor.slot) if cursor else (None, Slot(0))
-        async for page in signatures_since(self._rpc, self._address, until, until_slot):
-            for row in page:
-                await self._mentions.on_listed(row)
+        rows = await self._endpoints.ask(partial(self._since, until, until_slot), Urgency.SEARCH)
+        for row in rows:
+            await self._mentions.on_listed(row)
         if newest is not None:
             await self._journal.apply(newest)
 
     async def _newest_finalized(self) -> Cursor | None:
-        rows = await self._rpc.get_signatures_for_address(self._address, limit=1, commitment="finalized")
+        async def ask(rpc: Rpc) -> list[SignatureRow]:
+            return await rpc.get_signatures_for_address(self._address, limit=1, commitment="finalized")
+
+        rows = await self._endpoints.ask(ask, Urgency.SEARCH)
         return Cursor(str(rows[0].signature), rows[0].slot) if rows else None
+
+    async def _live(self, rpc: Rpc) -> list[tuple[Pubkey, ExecutionHead]]:
+        return await list_live(rpc, self._program, self._node)
+
+    async def _since(self, until: Signature | None, until_slot: Slot, rpc: Rpc) -> list[SignatureRow]:
+        pages = signatures_since(rpc, self._address, until, until_slot)
+        return [row async for page in pages for row in page]

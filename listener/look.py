@@ -3,12 +3,14 @@
 Where the IDL does not describe the account, look_by_transactions.py gives the same view of it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from solders.pubkey import Pubkey
 
 from listener.chain.accounts import Execution, ExecutionState, content_hash, verify
+from listener.chain.agreement import Agreement, Question
 from listener.chain.idl import Program
 from listener.chain.rpc import Account, Commitment, Rpc
 from listener.decisions import Sighting
@@ -46,10 +48,10 @@ class Look(Protocol):
 
 
 class AccountLook:
-    """By the account itself, which is the truth."""
+    """By the account itself, which is the truth, as two endpoints show it where there are two."""
 
-    def __init__(self, rpc: Rpc, program: Program, node: Pubkey) -> None:
-        self._rpc = rpc
+    def __init__(self, agreement: Agreement, program: Program, node: Pubkey) -> None:
+        self._agreement = agreement
         self._program = program
         self._node = node
         self._rents: dict[int, Lamports] = {}
@@ -65,21 +67,36 @@ class AccountLook:
     ) -> View:
         """Read it. A new one must hold its rent too: later the cluster may ask for more than when it was taken in."""
         address = Pubkey.from_string(account)
-        found = await self._rpc.get_account(address, commitment=commitment, min_context_slot=at_least)
-        if found.account is None:
-            return View(found.slot, None)
-        rent = await self._rent(found.account) if is_new else Lamports(0)
-        try:
-            execution = verify(self._program, found.account, address, self._node, rent=rent)
-        except AccountInvalid as error:
-            return View(found.slot, None, str(error))
-        return View(found.slot, sighting(execution, found.slot))
 
-    async def _rent(self, account: Account) -> Lamports:
+        async def read(rpc: Rpc, at_least: Slot, commitment: Commitment) -> View:
+            found = await rpc.get_account(address, commitment=commitment, min_context_slot=at_least)
+            if found.account is None:
+                return View(found.slot, None)
+            rent = await self._rent(rpc, found.account) if is_new else Lamports(0)
+            try:
+                execution = verify(self._program, found.account, address, self._node, rent=rent)
+            except AccountInvalid as error:
+                return View(found.slot, None, str(error))
+            return View(found.slot, sighting(execution, found.slot))
+
+        return await self._agreement.on(question(account, read), at_least, commitment)
+
+    async def _rent(self, rpc: Rpc, account: Account) -> Lamports:
         size = len(account.data)
         if size not in self._rents:
-            self._rents[size] = await self._rpc.get_rent(size)
+            self._rents[size] = await rpc.get_rent(size)
         return self._rents[size]
+
+
+def question(account: str, read: Callable[[Rpc, Slot, Commitment], Awaitable[View]]) -> Question[View]:
+    return Question(about=f"account {account}", ask=read, same=_shown, slot=lambda view: view.slot)
+
+
+def _shown(view: View) -> object:
+    """All that a view says but the slot at which it was read. Why there is nothing is for people."""
+    if view.sighting is None:
+        return None
+    return view.sighting.state, replace(view.sighting.assignment, verified_slot=Slot(0))
 
 
 def sighting(execution: Execution, slot: Slot) -> Sighting:

@@ -9,6 +9,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from listener.chain.accounts import check_address
+from listener.chain.agreement import Agreement
 from listener.chain.backfill import signatures_since
 from listener.chain.calls import Proof, read_proof
 from listener.chain.history import ASSIGN, Deed, deeds_on, execution_by
@@ -16,7 +17,7 @@ from listener.chain.idl import ExecutionCancelled, Program
 from listener.chain.rpc import Commitment, Rpc
 from listener.journal.journal import Journal
 from listener.journal.records import EventRow
-from listener.look import View, sighting
+from listener.look import View, question, sighting
 from shared.errors import AccountInvalid, ChainError, RpcInvalid, RpcRefused, RpcUnavailable
 from shared.ids import Slot
 
@@ -26,17 +27,19 @@ REMEMBERED: Final = 4_096
 """Transactions read lately: what stands in a slot does not change, and anybody can mention an account."""
 ALL_SLOTS: Final = Slot(0)
 _Place = tuple[Signature, Slot]
+_Told = tuple[Rpc, _Place]
+"""Where a transaction stands, and the endpoint that says so."""
 
 
 class TransactionLook:
     """By the newest instructions on the account in transactions that succeeded and whose signatures hold."""
 
-    def __init__(self, rpc: Rpc, program: Program, node: Pubkey, journal: Journal) -> None:
-        self._rpc = rpc
+    def __init__(self, agreement: Agreement, program: Program, node: Pubkey, journal: Journal) -> None:
+        self._agreement = agreement
         self._program = program
         self._node = node
         self._journal = journal
-        self._proofs: OrderedDict[_Place, Proof | None] = OrderedDict()
+        self._proofs: OrderedDict[_Told, Proof | None] = OrderedDict()
 
     async def at(
         self,
@@ -47,10 +50,18 @@ class TransactionLook:
         is_new: bool,  # noqa: ARG002 (what the account must hold is for the program to know)
         told: tuple[EventRow, ...] = (),
     ) -> View:
-        address = Pubkey.from_string(account)
         cancelled = await self._cancelled_elsewhere(account, told)
-        newest, deeds = await self._deeds(address, cancelled, commitment)
-        slot = await self._checked(newest, at_least)
+
+        async def read(rpc: Rpc, at_least: Slot, commitment: Commitment) -> View:
+            return await self._view(rpc, Pubkey.from_string(account), cancelled, at_least, commitment)
+
+        return await self._agreement.on(question(account, read), at_least, commitment)
+
+    async def _view(
+        self, rpc: Rpc, address: Pubkey, cancelled: list[_Place], at_least: Slot, commitment: Commitment
+    ) -> View:
+        newest, deeds = await self._deeds(rpc, address, cancelled, commitment)
+        slot = await self._checked(rpc, newest, at_least)
         if not deeds or deeds[-1].call.name != ASSIGN:
             return View(slot, None, "no transaction on the account assigns it")
         try:
@@ -63,16 +74,16 @@ class TransactionLook:
         return View(slot, sighting(execution, slot))
 
     async def _deeds(
-        self, address: Pubkey, cancelled: list[_Place], commitment: Commitment
+        self, rpc: Rpc, address: Pubkey, cancelled: list[_Place], commitment: Commitment
     ) -> tuple[Slot, list[Deed]]:
         """The slot of which the list tells, and what was done to the account, back to what assigned it."""
         newest = ALL_SLOTS
         deeds: list[Deed] = []
         unread: ChainError | None = None
-        async with aclosing(self._places(address, cancelled, commitment)) as places:
+        async with aclosing(self._places(rpc, address, cancelled, commitment)) as places:
             async for place, is_listed in places:
                 try:
-                    proof = await self._proof(place, commitment, is_listed=is_listed)
+                    proof = await self._proof(rpc, place, commitment, is_listed=is_listed)
                 except (RpcInvalid, RpcRefused) as error:
                     unread, proof = error, None
                 if is_listed or proof is not None:
@@ -93,11 +104,11 @@ class TransactionLook:
         return sorted(places, key=lambda place: place[1], reverse=True)
 
     async def _places(
-        self, address: Pubkey, cancelled: list[_Place], commitment: Commitment
+        self, rpc: Rpc, address: Pubkey, cancelled: list[_Place], commitment: Commitment
     ) -> AsyncGenerator[tuple[_Place, bool]]:
         """Where transactions that may concern the account stand, newest first, and whether the list shows them."""
         waiting = list(cancelled)
-        listed = signatures_since(self._rpc, address, None, ALL_SLOTS, commitment=commitment)
+        listed = signatures_since(rpc, address, None, ALL_SLOTS, commitment=commitment)
         async for page in listed:
             for row in page:
                 place = row.signature, row.slot
@@ -109,27 +120,27 @@ class TransactionLook:
         for place in waiting:
             yield place, False
 
-    async def _checked(self, newest: Slot, at_least: Slot) -> Slot:
+    async def _checked(self, rpc: Rpc, newest: Slot, at_least: Slot) -> Slot:
         """The slot of which the list tells. Raises RpcUnavailable where it may not show yet what was seen before."""
         if newest >= at_least:
             return newest
-        if await self._rpc.get_slot("finalized") <= at_least + FORKED_SLOTS:
+        if await rpc.get_slot("finalized") <= at_least + FORKED_SLOTS:
             raise RpcUnavailable(f"the list of signatures ends at slot {newest}, before {at_least}")
         return Slot(at_least + 1)
 
-    async def _proof(self, place: _Place, commitment: Commitment, *, is_listed: bool) -> Proof | None:
+    async def _proof(self, rpc: Rpc, place: _Place, commitment: Commitment, *, is_listed: bool) -> Proof | None:
         """None where it proves nothing. Raises ChainError where the endpoint does not give it."""
-        if is_listed and place in self._proofs:
-            return self._proofs[place]
+        if is_listed and (rpc, place) in self._proofs:
+            return self._proofs[rpc, place]
         signature, slot = place
-        read = await self._rpc.get_transaction(signature, commitment)
+        read = await rpc.get_transaction(signature, commitment)
         if read is None or read.slot != slot:
             if is_listed:
                 raise RpcUnavailable(f"the endpoint does not have a transaction that it listed: {signature}")
             return None  # a fork took it back
         proof = read_proof(self._program, signature, read)
         if is_listed:
-            self._proofs[place] = proof
+            self._proofs[rpc, place] = proof
             if len(self._proofs) > REMEMBERED:
                 self._proofs.popitem(last=False)
         return proof

@@ -12,11 +12,13 @@ from typing import Final
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from listener.chain.budget import Urgency
 from listener.chain.calls import called_events, calls
+from listener.chain.endpoints import Endpoints
 from listener.chain.events import parse_logs
 from listener.chain.feed import Notification
 from listener.chain.idl import ExecutionCancelled, Program, TaskAssigned
-from listener.chain.rpc import Rpc, SignatureRow, TransactionRead
+from listener.chain.rpc import SignatureRow, TransactionRead
 from listener.journal.journal import Journal
 from listener.journal.records import EventRow
 from listener.journal.states import UNSIGNED
@@ -44,7 +46,7 @@ log = logging.getLogger("listener.mentions")
 class Mentions:
     def __init__(
         self,
-        rpc: Rpc,
+        endpoints: Endpoints,
         program: Program,
         node: Pubkey,
         journal: Journal,
@@ -53,7 +55,7 @@ class Mentions:
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        self._rpc = rpc
+        self._endpoints = endpoints
         self._program = program
         self._node = node
         self._journal = journal
@@ -81,11 +83,14 @@ class Mentions:
             return await self._act_on(told.signature, told.slot, events, None)
         for failures in range(TRIES):
             with suppress(ChainError):
-                found = await self._rpc.get_transaction(told.signature)
+                found = await self._transaction(told.signature)
                 if found is not None and found.err is None:
                     return await self._act_on(told.signature, found.slot, events, found)
             await self._clock.sleep(RETRY.delay_s(failures, self._rng))
         return False  # the signature lists tell of it once more
+
+    async def _transaction(self, signature: Signature) -> TransactionRead | None:
+        return await self._endpoints.ask(lambda rpc: rpc.get_transaction(signature), Urgency.SEARCH)
 
     def _is_enough(self, event: Told) -> bool:
         """Whether the event alone leads to its account."""
@@ -99,7 +104,7 @@ class Mentions:
         if row.err is not None or (row.signature, row.slot) in self._read:
             return
         try:
-            found = await self._rpc.get_transaction(row.signature)
+            found = await self._transaction(row.signature)
         except (RpcInvalid, RpcRefused) as error:
             # Passed over: whoever wrote it may have made it unreadable. The listing finds its account.
             log.info("a transaction cannot be read", extra=fields(signature=row.signature, error=str(error)))

@@ -1,15 +1,15 @@
 """The listener's parts, put together: intake, tasks, lander and settlement around one journal."""
 
 import asyncio
-import logging
-import random
-from typing import Final
 
 from solders.keypair import Keypair
 
+from listener.chain.agreement import Agreement
+from listener.chain.budget import Urgency
+from listener.chain.endpoint import Endpoint
+from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
 from listener.chain.lander import Lander, Pace
-from listener.chain.rpc import Rpc
 from listener.chain_clock import ChainClock
 from listener.compute_client import ComputeClient
 from listener.health import Checks
@@ -20,6 +20,7 @@ from listener.look import AccountLook, Look
 from listener.look_by_transactions import TransactionLook
 from listener.looks import Looks
 from listener.observe import Observer
+from listener.outside import Outside
 from listener.readiness import readiness_checks
 from listener.reconcile import reconcile_for_ever
 from listener.rules import Rules
@@ -28,40 +29,36 @@ from listener.settlement import Settlement
 from listener.steps import Steps, owes, signs
 from listener.submission import Submission, Terms
 from listener.tasks import Surroundings, TaskRunner
-from shared.backoff import Backoff
-from shared.clock import Clock
-from shared.errors import ChainError, WrongCluster
-from shared.logs import fields
-from shared.urls import shown
-
-RETRY: Final = Backoff(base_s=0.5, cap_s=15.0)
-
-log = logging.getLogger("listener")
 
 
 class Node:
     def __init__(
-        self,
-        settings: ListenerSettings,
-        key: Keypair,
-        token: str,
-        program: Program,
-        rpc: Rpc,
-        journal: Journal,
-        clock: Clock,
-        rng: random.Random,
+        self, settings: ListenerSettings, key: Keypair, program: Program, outside: Outside, journal: Journal
     ) -> None:
         self.address = str(key.pubkey())
         self.journal = journal
-        self._settings, self._program, self._rpc, self._clock, self._rng = settings, program, rpc, clock, rng
-        self._compute = ComputeClient(settings.compute_url, token)
+        self._settings, self._program = settings, program
+        self._clock = clock = outside.clock
+        rng = outside.rng
+        self._endpoints = endpoints = Endpoints(
+            [
+                Endpoint.at(url, outside.rpc_http, settings.rpc_requests_per_s, clock, rng)
+                for url in settings.rpc_url
+            ],
+            clock,
+            rng,
+        )
+        agreement = Agreement(endpoints, clock)
+        self._compute = ComputeClient(outside.compute_http)
         self._steps = steps = Steps(journal)
-        chain_clock = ChainClock(rpc.get_clock, clock)
-        look: Look = AccountLook(rpc, program, key.pubkey())
+        chain_clock = ChainClock(lambda: endpoints.ask(lambda rpc: rpc.get_clock(), Urgency.WORK), clock)
+        look: Look = AccountLook(agreement, program, key.pubkey())
         if program.by_transactions is not None:
-            look = TransactionLook(rpc, program, key.pubkey(), journal)
+            look = TransactionLook(agreement, program, key.pubkey(), journal)
         observer = Observer(look, Rules.of(settings), chain_clock, steps)
-        submission = Submission(rpc, program, key, observer, chain_clock, steps, Terms.of(settings))
+        submission = Submission(
+            endpoints, agreement, program, key, observer, chain_clock, steps, Terms.of(settings)
+        )
         surroundings = Surroundings(
             steps=steps,
             compute=self._compute,
@@ -71,16 +68,18 @@ class Node:
             look_again=observer.look_again,
         )
         self._runner = TaskRunner(surroundings, rng)
-        self._lander = Lander(rpc, program, steps, Pace.of(settings), clock)
-        self._settlement = Settlement(steps, self._compute, look, lambda: rpc.get_clock("finalized"), clock)
+        self._lander = Lander(endpoints, agreement, program, steps, Pace.of(settings), clock)
+        self._settlement = Settlement(steps, self._compute, look, self._final_time, clock)
         looks = Looks(observer, clock, rng)
-        self._intake = Intake(rpc, program, key.pubkey(), looks, journal, settings, clock, rng)
+        self._intake = Intake(endpoints, program, key.pubkey(), looks, journal, settings, outside)
         steps.tell(self._runner.changed)
         steps.tell(self._lander.changed, signs)
         steps.tell(self._settlement.changed, owes)
         self._intake_life: asyncio.Task[None] | None = None
         self._is_closed = False
-        self.checks = Checks(readiness_checks(self._intake, rpc, journal, self._compute, key.pubkey(), settings))
+        self.checks = Checks(
+            readiness_checks(self._intake, endpoints, agreement, journal, self._compute, key.pubkey(), settings)
+        )
 
     async def live(self) -> None:
         """Until cancelled. Raises WrongCluster, or ConfigurationError where the journal is of another cluster."""
@@ -109,27 +108,11 @@ class Node:
             await changed.wait()
             changed.clear()
 
-    async def close(self) -> None:
-        await self._compute.close()
-
     async def _check_cluster(self) -> None:
-        genesis_hash = await self._genesis_hash()
-        expected = self._settings.genesis_hash
-        if expected not in (None, genesis_hash):
-            raise WrongCluster(
-                f"{shown(self._settings.rpc_url)} is of the cluster {genesis_hash}, SPLITUP_GENESIS_HASH is {expected}"
-            )
+        genesis_hash = await self._endpoints.join(self._settings.genesis_hash or await self.journal.genesis_hash())
         await self.journal.belongs_to(
             genesis_hash=genesis_hash, node=self.address, program=str(self._program.program_id)
         )
 
-    async def _genesis_hash(self) -> str:
-        """Asked until the endpoint answers: it may start after us."""
-        failures = 0
-        while True:
-            try:
-                return str(await self._rpc.get_genesis_hash())
-            except ChainError as error:
-                log.warning("the endpoint does not answer", extra=fields(error=str(error)))
-                await self._clock.sleep(RETRY.delay_s(failures, self._rng))
-                failures += 1
+    async def _final_time(self) -> float:
+        return await self._endpoints.ask(lambda rpc: rpc.get_clock("finalized"), Urgency.WORK)

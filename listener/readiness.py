@@ -4,13 +4,14 @@ from typing import Final
 
 from solders.pubkey import Pubkey
 
-from listener.chain.rpc import Rpc
+from listener.chain.agreement import Agreement
+from listener.chain.budget import Urgency
+from listener.chain.endpoints import Endpoints
 from listener.compute_client import ComputeClient
 from listener.health import CheckNow
 from listener.intake import Intake
 from listener.journal.journal import Journal
 from listener.settings import ListenerSettings
-from shared.urls import shown
 
 FEE_LAMPORTS: Final = 5_000
 """What the chain takes for one signature."""
@@ -19,7 +20,13 @@ LOW_BALANCE_FEES: Final = 100
 
 
 def readiness_checks(
-    intake: Intake, rpc: Rpc, journal: Journal, compute: ComputeClient, node: Pubkey, settings: ListenerSettings
+    intake: Intake,
+    endpoints: Endpoints,
+    agreement: Agreement,
+    journal: Journal,
+    compute: ComputeClient,
+    node: Pubkey,
+    settings: ListenerSettings,
 ) -> dict[str, CheckNow]:
     async def slot() -> tuple[bool, str, str | None]:
         age_s = intake.slot_age_s()
@@ -29,15 +36,20 @@ def readiness_checks(
         return is_young, f"the last slot was seen {age_s:.1f} s ago", "is the endpoint behind SPLITUP_WS_URL up?"
 
     async def endpoint() -> tuple[bool, str, str | None]:
-        slot = await rpc.get_slot()
-        told = "; it refuses getProgramAccounts" if intake.is_listing_refused else ""
-        return True, f"{shown(settings.rpc_url)} at slot {slot}{told}", None
+        slot = await endpoints.ask(lambda rpc: rpc.get_slot(), Urgency.WORK)
+        told = [f"{one.name}: {one.why or 'well'}" for one in endpoints.all]
+        if agreement.alone:
+            told.append(agreement.alone)
+        if intake.is_listing_refused:
+            told.append("getProgramAccounts is refused")
+        in_use = endpoints.usable()[0].name
+        return True, f"{in_use} at slot {slot} ({'; '.join(told)})", None
 
     async def cursor() -> tuple[bool, str, str | None]:
         known = await journal.cursor()
         if known is None:
             return intake.listed.is_set(), "no signature was read yet", "wait for the first listing"
-        behind = max(0, await rpc.get_slot("finalized") - known.slot)
+        behind = max(0, await endpoints.ask(lambda rpc: rpc.get_slot("finalized"), Urgency.WORK) - known.slot)
         return True, f"slot {known.slot}, {behind} slots behind the finalized one", None
 
     async def written() -> tuple[bool, str, str | None]:
@@ -46,7 +58,7 @@ def readiness_checks(
         return True, f"{journal.path}: {counts}", None
 
     async def balance() -> tuple[bool, str, str | None]:
-        lamports = await rpc.get_balance(node)
+        lamports = await endpoints.ask(lambda rpc: rpc.get_balance(node), Urgency.WORK)
         is_enough = lamports >= LOW_BALANCE_FEES * FEE_LAMPORTS
         return is_enough, f"{lamports} lamports", f"send some SOL for fees to {node}"
 

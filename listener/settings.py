@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.ids import parse_requester
-from shared.urls import HttpUrl, WebsocketUrl
+from shared.urls import HttpUrl, HttpUrls, WebsocketUrls
 
 
 class ListenerSettings(BaseSettings):
@@ -16,8 +16,15 @@ class ListenerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SPLITUP_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     keypair: Path = Field(description="Solana CLI JSON key file of this node; only its owner may read it.")
-    rpc_url: HttpUrl = Field(description="HTTP URL of the Solana RPC endpoint.")
-    ws_url: WebsocketUrl = Field(description="Websocket URL of the Solana RPC endpoint.")
+    rpc_url: HttpUrls = Field(
+        description="HTTP URLs of Solana RPC endpoints, comma-separated, the preferred one first; two check each other."
+    )
+    ws_url: WebsocketUrls = Field(
+        description="Websocket URLs of the same endpoints, comma-separated, in the same order."
+    )
+    rpc_requests_per_s: float = Field(
+        50.0, gt=0, description="Requests a second that each RPC endpoint is sent at most."
+    )
     program_id: str = Field(description="Public key (base58) of the SplitUp program.")
     idl: Path | None = Field(None, description="Anchor IDL of the program; none takes the reference program's.")
     genesis_hash: str | None = Field(
@@ -69,6 +76,15 @@ class ListenerSettings(BaseSettings):
     grace_s: float = Field(
         30.0, ge=0, description="Seconds that computed results may take to be submitted after SIGTERM."
     )
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> "ListenerSettings":
+        if len(self.rpc_url) != len(self.ws_url):
+            raise ValueError(
+                f"SPLITUP_RPC_URL names {len(self.rpc_url)} endpoints and SPLITUP_WS_URL {len(self.ws_url)}: "
+                "each endpoint needs both, in the same order"
+            )
+        return self
 
     @field_validator("requester_allowlist", "requester_blocklist", mode="before")
     @classmethod

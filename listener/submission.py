@@ -10,6 +10,9 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from listener.chain.agreement import Agreement, Question
+from listener.chain.budget import Urgency
+from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
 from listener.chain.rpc import Commitment, LatestBlockhash, Rpc
 from listener.chain.transactions import sign_transaction, unsigned_transaction
@@ -23,6 +26,7 @@ from listener.landing import Landed, on_simulated
 from listener.observe import Observer
 from listener.settings import ListenerSettings
 from listener.steps import Steps
+from shared.errors import RpcUnavailable
 from shared.ids import Slot
 from shared.logs import fields
 
@@ -54,7 +58,8 @@ class Terms:
 class Submission:
     def __init__(
         self,
-        rpc: Rpc,
+        endpoints: Endpoints,
+        agreement: Agreement,
         program: Program,
         key: Keypair,
         observer: Observer,
@@ -62,7 +67,8 @@ class Submission:
         steps: Steps,
         terms: Terms,
     ) -> None:
-        self._rpc = rpc
+        self._endpoints = endpoints
+        self._agreement = agreement
         self._program = program
         self._key = key
         self._observer = observer
@@ -96,7 +102,7 @@ class Submission:
         return await self._sign(task)
 
     async def _sign(self, task: Task) -> float:
-        blockhash = await self._rpc.get_latest_blockhash()
+        blockhash = await self._endpoints.ask(lambda rpc: rpc.get_latest_blockhash(), Urgency.SUBMIT)
         if self._program.by_transactions is not None and task.submission is SubmissionKind.COMPLETED:
             simulated = await self._simulated(task, blockhash.blockhash)
             if simulated.error is not None:
@@ -122,8 +128,16 @@ class Submission:
         older = [Signature.from_string(row.signature) for row in rows if row.kind is SubmissionKind.COMPLETED]
         if not older:
             return False
-        answer = await self._rpc.get_signature_statuses(older, search_history=True)
-        return answer.slot < at or any(status is not None and status.err is None for status in answer.statuses)
+
+        async def read(rpc: Rpc, at_least: Slot, _: Commitment) -> tuple[Slot, bool]:
+            answer = await rpc.get_signature_statuses(older, search_history=True)
+            if answer.slot < at_least:
+                raise RpcUnavailable(f"statuses of slot {answer.slot}, before {at_least}")
+            return answer.slot, any(status is not None and status.err is None for status in answer.statuses)
+
+        about = f"older signatures of {task.execution_id}/{task.task_id}"
+        question = Question(about, read, same=lambda told: told[1], slot=lambda told: told[0])
+        return (await self._agreement.on(question, at, "confirmed", Urgency.SUBMIT))[1]
 
     async def _simulated(self, task: Task, blockhash: Hash) -> Landed:
         """What the program would say now. Without a described account it alone knows whether it would pay."""
@@ -134,7 +148,7 @@ class Submission:
             compute_unit_limit=self._terms.compute_unit_limit,
             compute_unit_price=self._terms.priority_fee_micro_lamports,
         )
-        answer = await self._rpc.simulate_transaction(raw)
+        answer = await self._endpoints.ask(lambda rpc: rpc.simulate_transaction(raw), Urgency.SUBMIT)
         return Landed.of(answer.slot, answer.err, self._program, is_finalized=False)
 
     def _signed(self, task: Task, blockhash: LatestBlockhash) -> Sign:

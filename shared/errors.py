@@ -25,6 +25,7 @@ SplitUpError
 │   ├── RpcRefused                  a JSON-RPC error, with `code`
 │   ├── RpcInvalid                  an answer that is not what the method promises
 │   ├── WrongCluster                the genesis hash is another cluster's
+│   ├── Disputed                    two endpoints disagree, and no third decides
 │   ├── IdlInvalid                  the IDL lacks what the node needs, or contradicts itself
 │   ├── AccountInvalid              an account is not an execution account of the program
 │   └── EventInvalid                a log or event is not well formed
@@ -140,6 +141,9 @@ class RpcInvalid(ChainError): ...
 
 
 class WrongCluster(ChainError): ...
+
+
+class Disputed(ChainError): ...
 
 
 class IdlInvalid(ChainError): ...

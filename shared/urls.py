@@ -3,7 +3,8 @@
 from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 
 def _check(text: str, schemes: tuple[str, ...], example: str) -> str:
@@ -42,5 +43,12 @@ def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
+def _listed(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http)]
 WebsocketUrl = Annotated[str, AfterValidator(_websocket)]
+HttpUrls = Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]
+"""Separated by commas, the preferred one first."""
+WebsocketUrls = Annotated[tuple[WebsocketUrl, ...], NoDecode, BeforeValidator(_listed), Field(min_length=1)]

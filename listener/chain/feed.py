@@ -8,14 +8,15 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import websockets
 from solders.pubkey import Pubkey
 from solders.signature import Signature
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
 from listener.chain import answers
 from listener.chain import json_values as read
@@ -64,9 +65,40 @@ class Notification:
 FeedMessage = Connected | SlotSeen | Notification
 
 
+class Connection(Protocol):
+    """An open websocket. Both raise what `websockets` raises where it is closed."""
+
+    async def send(self, message: str) -> None: ...
+
+    async def recv(self) -> str | bytes: ...
+
+
+Connect = Callable[[str], AbstractAsyncContextManager[Connection]]
+"""Opens a websocket to a URL, and closes it after the block."""
+
+
+def websocket(url: str) -> AbstractAsyncContextManager[Connection]:
+    return connect(
+        url,
+        open_timeout=OPEN_TIMEOUT_S,
+        close_timeout=CLOSE_TIMEOUT_S,
+        max_size=MAX_MESSAGE_BYTES,
+        proxy=None if is_loopback(url) else True,
+    )
+
+
 class LogFeed:
-    def __init__(self, url: str, mentions: Pubkey, silence_s: float, clock: Clock, rng: random.Random) -> None:
+    def __init__(
+        self,
+        url: str,
+        mentions: Pubkey,
+        silence_s: float,
+        clock: Clock,
+        rng: random.Random,
+        connect: Connect = websocket,
+    ) -> None:
         self._url = url
+        self._connect = connect
         self._mentions = mentions
         self._silence_s = silence_s
         self._clock = clock
@@ -83,13 +115,7 @@ class LogFeed:
         failures = 0
         while True:
             try:
-                async with connect(
-                    self._url,
-                    open_timeout=OPEN_TIMEOUT_S,
-                    close_timeout=CLOSE_TIMEOUT_S,
-                    max_size=MAX_MESSAGE_BYTES,
-                    proxy=None if is_loopback(self._url) else True,
-                ) as connection:
+                async with self._connect(self._url) as connection:
                     async for message in self._on(connection):
                         failures = 0
                         yield message
@@ -99,7 +125,7 @@ class LogFeed:
             await self._clock.sleep(RECONNECT.delay_s(failures, self._rng))
             failures += 1
 
-    async def _on(self, connection: ClientConnection) -> AsyncIterator[FeedMessage]:
+    async def _on(self, connection: Connection) -> AsyncIterator[FeedMessage]:
         """What one connection brings. Raises TimeoutError where the slot does not rise within the time allowed."""
         await connection.send(
             _request(_LOGS, "logsSubscribe", {"mentions": [str(self._mentions)]}, {"commitment": "confirmed"})

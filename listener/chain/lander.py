@@ -8,19 +8,24 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from solders.signature import Signature
 
+from listener.chain.agreement import Agreement, Question
+from listener.chain.budget import Urgency
+from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
-from listener.chain.rpc import MAX_STATUSES, Rpc, Status
+from listener.chain.rpc import MAX_STATUSES, Commitment, Rpc, Status, Statuses
 from listener.journal.records import Outbox
 from listener.journal.states import OutboxStatus
 from listener.landing import Landed, on_expired, on_landed, on_lost
 from listener.settings import ListenerSettings
 from listener.steps import Steps
 from shared.clock import Clock
-from shared.errors import ChainError, StateConflict
+from shared.errors import ChainError, RpcUnavailable, StateConflict
+from shared.ids import Slot
 from shared.logs import fields
 
 FINALITY_INTERVAL_S: Final = 2.0
@@ -44,8 +49,17 @@ class Pace:
 
 
 class Lander:
-    def __init__(self, rpc: Rpc, program: Program, steps: Steps, pace: Pace, clock: Clock) -> None:
-        self._rpc = rpc
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        agreement: Agreement,
+        program: Program,
+        steps: Steps,
+        pace: Pace,
+        clock: Clock,
+    ) -> None:
+        self._endpoints = endpoints
+        self._agreement = agreement
         self._program = program
         self._steps = steps
         self._pace = pace
@@ -96,7 +110,8 @@ class Lander:
 
     async def _send(self, row: Outbox) -> None:
         try:
-            await self._rpc.send_transaction(await self._steps.journal.raw(row.id), skip_preflight=True)
+            raw = await self._steps.journal.raw(row.id)
+            await self._endpoints.tell_all(lambda rpc: rpc.send_transaction(raw, skip_preflight=True))
         except ChainError as error:
             log.warning("not sent", extra=fields(signature=row.signature, error=str(error)))
 
@@ -105,12 +120,33 @@ class Lander:
         unknown: list[Outbox] = []
         for start in range(0, len(rows), MAX_STATUSES):
             part = rows[start : start + MAX_STATUSES]
-            answer = await self._rpc.get_signature_statuses(_signatures(part), search_history=history)
+            signatures = _signatures(part)
+            answer = await self._endpoints.ask(
+                partial(_statuses, signatures=signatures, history=history), Urgency.SUBMIT
+            )
             for row, status in zip(part, answer.statuses, strict=True):
                 if status is None:
                     unknown.append(row)
-                await self._apply(row, status)
+                await self._apply(row, await self._checked(row, status))
         return unknown
+
+    async def _checked(self, row: Outbox, status: Status | None) -> Status | None:
+        """An end, and that what had landed is gone, counts where two endpoints say so."""
+        is_end = status is not None and status.confirmation_status == "finalized"
+        is_lost = status is None and row.status is not OutboxStatus.SIGNED
+        if not (is_end or is_lost):
+            return status
+
+        async def read(rpc: Rpc, at_least: Slot, _: Commitment) -> tuple[Slot, Status | None]:
+            answer = await _statuses(rpc, signatures=_signatures([row]), history=True)
+            if answer.slot < at_least:
+                raise RpcUnavailable(f"statuses of slot {answer.slot}, before {at_least}")
+            return answer.slot, answer.statuses[0]
+
+        about = f"signature {row.signature}"
+        question = Question(about, read, same=lambda told: _end(told[1]), slot=lambda told: told[0])
+        _, status = await self._agreement.on(question, row.slot or Slot(0), "finalized", Urgency.SUBMIT)
+        return status
 
     async def _apply(self, row: Outbox, status: Status | None) -> None:
         if status is None and row.status is OutboxStatus.SIGNED:
@@ -126,18 +162,39 @@ class Lander:
         return Landed.of(status.slot, status.err, self._program, is_finalized=is_finalized)
 
     async def _expire(self, rows: list[Outbox]) -> None:
-        """End what is unknown above its last valid block height, by the height and history of one endpoint."""
-        at = await self._rpc.get_epoch_info()
-        old = [row for row in rows if at.block_height > row.last_valid_block_height][:MAX_STATUSES]
-        if not old:
-            return
-        answer = await self._rpc.get_signature_statuses(_signatures(old), search_history=True)
-        if answer.slot < at.absolute_slot:
-            return
-        for row, status in zip(old, answer.statuses, strict=True):
-            if status is None:
+        """End what is unknown above its last valid block height, where two endpoints say so alike.
+
+        Each of them by its own height and its own history.
+        """
+        at = await self._endpoints.ask(lambda rpc: rpc.get_epoch_info(), Urgency.SUBMIT)
+        for row in rows:
+            if at.block_height > row.last_valid_block_height and await self._has_expired(row):
                 task = await self._steps.journal.task(row.task)
                 await self._steps.take(task, on_expired(row, task))
+
+    async def _has_expired(self, row: Outbox) -> bool:
+        async def read(rpc: Rpc, at_least: Slot, _: Commitment) -> tuple[Slot, bool]:
+            at = await rpc.get_epoch_info()
+            if at.absolute_slot < at_least:
+                raise RpcUnavailable(f"a block height of slot {at.absolute_slot}, before {at_least}")
+            answer = await _statuses(rpc, signatures=_signatures([row]), history=True)
+            is_over = at.block_height > row.last_valid_block_height and answer.slot >= at.absolute_slot
+            return at.absolute_slot, is_over and answer.statuses[0] is None
+
+        about = f"the expiry of {row.signature}"
+        question = Question(about, read, same=lambda told: told[1], slot=lambda told: told[0])
+        return (await self._agreement.on(question, Slot(0), "confirmed", Urgency.SUBMIT))[1]
+
+
+async def _statuses(rpc: Rpc, *, signatures: list[Signature], history: bool) -> Statuses:
+    return await rpc.get_signature_statuses(signatures, search_history=history)
+
+
+def _end(status: Status | None) -> object:
+    """What two endpoints must say alike of an end."""
+    if status is None:
+        return None
+    return status.slot, str(status.err), status.confirmation_status == "finalized"
 
 
 def _signatures(rows: list[Outbox]) -> list[Signature]:

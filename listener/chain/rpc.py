@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,6 +69,10 @@ _CLOCK_UNIX_TIMESTAMP_OFFSET: Final = 32
 _CLOCK_LENGTH: Final = 40
 
 
+async def _at_once() -> None:
+    """No budget."""
+
+
 @dataclass(frozen=True, slots=True)
 class Memcmp:
     """A filter of getProgramAccounts: the account's bytes at `offset` are these."""
@@ -78,15 +82,25 @@ class Memcmp:
 
 
 class Rpc:
-    """Each call is one request; retries, budgets and the choice of an endpoint are the caller's.
+    """Each call is one request; retries and the choice of an endpoint are the caller's.
+
+    `allowed` is awaited before each request, so that a budget is kept; `timeout_s` is for a whole answer.
 
     Raises RpcUnavailable (no answer), RpcRateLimited (429), RpcRefused (a JSON-RPC error, with its code) and
     RpcInvalid (an answer that is not what the method promises).
     """
 
-    def __init__(self, url: str, http: httpx.AsyncClient) -> None:
+    def __init__(
+        self,
+        url: str,
+        http: httpx.AsyncClient,
+        allowed: Callable[[], Awaitable[None]] = _at_once,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
         self.url = url
         self._http = http
+        self._allowed = allowed
+        self._timeout_s = timeout_s
         self._ids = itertools.count(1)
 
     async def get_account(
@@ -231,16 +245,17 @@ class Rpc:
         return read.signature(await self._call("requestAirdrop", str(address), lamports), "requestAirdrop")
 
     async def _call(self, method: str, *params: object) -> object:
+        await self._allowed()
         number = next(self._ids)
         body = {"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)}
         try:
             async with (
-                asyncio.timeout(CALL_TIMEOUT_S),
+                asyncio.timeout(self._timeout_s),
                 self._http.stream("POST", self.url, json=body) as response,
             ):
                 content = await _content(method, response)
         except TimeoutError as error:
-            raise RpcUnavailable(f"{method}: no whole answer within {CALL_TIMEOUT_S:g} s") from error
+            raise RpcUnavailable(f"{method}: no whole answer within {self._timeout_s:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RpcUnavailable(f"{method}: no answer: {type(error).__name__} {error}") from error
         return _result(method, number, response, content)

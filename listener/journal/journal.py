@@ -56,6 +56,11 @@ class Journal:
                     "correct the settings, or give this node a journal of its own"
                 )
 
+    async def genesis_hash(self) -> str | None:
+        """Of the cluster that this journal belongs to; None before the first start."""
+        rows = await self._rows("SELECT value FROM identity WHERE name = 'genesis_hash'")
+        return rows[0]["value"] if rows else None
+
     async def cursor(self) -> Cursor | None:
         rows = await self._rows("SELECT signature, slot FROM cursor")
         return Cursor(**dict(rows[0])) if rows else None

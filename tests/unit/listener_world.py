@@ -14,6 +14,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from listener.chain.accounts import Execution, decode_execution
+from listener.chain.agreement import Agreement
 from listener.chain.answers import (
     Account,
     AccountRead,
@@ -27,6 +28,9 @@ from listener.chain.answers import (
     TransactionError,
     TransactionRead,
 )
+from listener.chain.budget import Urgency
+from listener.chain.endpoint import Endpoint
+from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
 from listener.chain_clock import ChainClock
 from listener.decisions import Sighting
@@ -67,7 +71,7 @@ class FastClock:
         await asyncio.sleep(seconds / 1000)
 
 
-class Endpoint:
+class ScriptedRpc:
     """The methods of an Rpc, answered from what a test puts here. What is asked is counted."""
 
     def __init__(self) -> None:
@@ -204,6 +208,15 @@ class Compute:
         return await self._answer("tasks")
 
 
+def endpoints_of(*rpcs: Any) -> Endpoints:
+    """Providers that answer what these do."""
+    clock, rng = FastClock(), random.Random(1)
+    named = enumerate(rpcs)
+    return Endpoints(
+        [Endpoint(f"endpoint {n}", dict.fromkeys(Urgency, rpc), clock, rng) for n, rpc in named], clock, rng
+    )
+
+
 class World:
     """A journal, an endpoint whose chain holds one assignment, and what looks at it."""
 
@@ -211,12 +224,14 @@ class World:
         self.journal = journal
         self.steps = Steps(journal)
         self.clock = FastClock()
-        self.rpc: Any = Endpoint()
+        self.rpc: Any = ScriptedRpc()
+        self.endpoints = endpoints_of(self.rpc)
+        self.agreement = Agreement(self.endpoints, self.clock)
         self.rpc.accounts[ADDRESS] = OURS.account()
         self.chain_clock = ChainClock(self._now, self.clock)
-        self.look: Look = AccountLook(self.rpc, of, NODE)
+        self.look: Look = AccountLook(self.agreement, of, NODE)
         if of.by_transactions is not None:
-            self.look = TransactionLook(self.rpc, of, NODE, journal)
+            self.look = TransactionLook(self.agreement, of, NODE, journal)
             self.rpc.accounts.clear()
         self.compute: Any = Compute()
         self.observer = Observer(self.look, RULES, self.chain_clock, self.steps)

@@ -17,6 +17,7 @@ from listener.compute_client import (
     Finished,
     Stopped,
     Storing,
+    compute_http,
 )
 from shared.errors import ComputeBusy, ComputeConflict, ComputeRefused, ComputeUnavailable
 from shared.ids import Attempt
@@ -71,9 +72,9 @@ class Server:
 async def answering(*replies: Reply) -> AsyncIterator[tuple[Server, ComputeClient]]:
     told = Server(*replies)
     async with await asyncio.start_server(told.serve, "127.0.0.1", 0) as server:
-        client = ComputeClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "secret")
-        yield told, client
-        await client.close()
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with compute_http(url, "secret") as http:
+            yield told, ComputeClient(http)
 
 
 def problem(status: int, kind: str, **members: object) -> Reply:
@@ -222,7 +223,6 @@ async def test_an_answer_that_is_not_as_promised_is_an_error(body: bytes) -> Non
 
 
 async def test_a_process_that_is_not_there_is_unavailable() -> None:
-    gone = ComputeClient("http://127.0.0.1:1", "secret")
-    with pytest.raises(ComputeUnavailable):
-        await gone.tasks()
-    await gone.close()
+    async with compute_http("http://127.0.0.1:1", "secret") as http:
+        with pytest.raises(ComputeUnavailable):
+            await ComputeClient(http).tasks()

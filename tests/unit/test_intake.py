@@ -4,16 +4,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from solders.pubkey import Pubkey
 
-from listener.chain.feed import Connected, FeedMessage, SlotSeen
+from listener.chain.feed import Connected, FeedMessage, SlotSeen, websocket
 from listener.chain.idl import Program
 from listener.intake import SETTLED_SLOTS, Intake
 from listener.journal.changes import Complete, Move
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor
 from listener.journal.states import State
+from listener.outside import Outside
 from listener.settings import ListenerSettings
 from shared.errors import RpcRefused, RpcUnavailable
 from shared.ids import Slot
@@ -45,6 +47,11 @@ class Feed:
             yield await self.told.get()
 
 
+def outside(world: World) -> Outside:
+    http = httpx.AsyncClient()
+    return Outside(http, http, websocket, world.clock, random.Random(1))
+
+
 def intake(world: World, of: Program = PROGRAM, **changed: Any) -> Intake:
     settings = ListenerSettings(
         keypair=Path("key.json"),
@@ -54,7 +61,7 @@ def intake(world: World, of: Program = PROGRAM, **changed: Any) -> Intake:
         token_file=Path("token"),
         **({"list_interval_s": 3600.0, "backfill_interval_s": 3600.0} | changed),
     )
-    made = Intake(world.rpc, of, NODE, world.looks, world.journal, settings, world.clock, random.Random(1))
+    made = Intake(world.endpoints, of, NODE, world.looks, world.journal, settings, outside(world))
     made._feed = world.feed = Feed()  # type: ignore[assignment]
     return made
 

@@ -28,9 +28,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def lander(world: World) -> Lander:
-    made = Lander(
-        world.rpc, PROGRAM, world.steps, Pace(resend_interval_s=10.0, status_interval_s=0.002), world.clock
-    )
+    pace = Pace(resend_interval_s=10.0, status_interval_s=0.002)
+    made = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, pace, world.clock)
     world.steps.tell(made.changed)
     return made
 

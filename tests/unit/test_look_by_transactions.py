@@ -11,6 +11,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from listener.chain.accounts import ExecutionState
+from listener.chain.agreement import Agreement
 from listener.chain.answers import Commitment, TransactionError, TransactionRead
 from listener.chain.idl import Program
 from listener.journal.changes import Insert
@@ -24,7 +25,7 @@ from shared.ids import Slot
 from tests.program.instructions import EXECUTION_ID
 from tests.unit.chain_bytes import ADDRESS, IDL, PROGRAM_ID, changed, older, program
 from tests.unit.journal_rows import NOW
-from tests.unit.listener_world import ACCOUNT, NODE, OURS, World, sighted
+from tests.unit.listener_world import ACCOUNT, NODE, OURS, World, endpoints_of, sighted
 from tests.unit.mentions_bytes import assigned_event, cancelled_execution_event, logs
 from tests.unit.other_idls import Document, without_account, without_rule
 from tests.unit.other_transactions import (
@@ -73,7 +74,9 @@ class Seen:
         return None if view.sighting is None else view.sighting.state
 
     async def state_to_a_node_that_has_read_nothing(self) -> ExecutionState | None:
-        self.world.look = TransactionLook(self.rpc, PROGRAM, NODE, self.world.journal)
+        self.world.look = TransactionLook(
+            Agreement(endpoints_of(self.rpc), self.world.clock), PROGRAM, NODE, self.world.journal
+        )
         return await self.state()
 
 

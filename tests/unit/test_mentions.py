@@ -50,7 +50,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 def mentions(world: World, of: Program = PROGRAM) -> Mentions:
     world.list_soon = asyncio.Event()
     return Mentions(
-        world.rpc, of, NODE, world.journal, world.looks, world.list_soon, world.clock, random.Random(1)
+        world.endpoints, of, NODE, world.journal, world.looks, world.list_soon, world.clock, random.Random(1)
     )
 
 

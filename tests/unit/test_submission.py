@@ -42,7 +42,16 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 async def submit(world: World, task: Task, **changed: Any) -> float:
     terms = dataclasses.replace(TERMS, **changed)
-    submission = Submission(world.rpc, PROGRAM, KEY, world.observer, world.chain_clock, world.steps, terms)
+    submission = Submission(
+        world.endpoints,
+        world.agreement,
+        PROGRAM,
+        KEY,
+        world.observer,
+        world.chain_clock,
+        world.steps,
+        terms,
+    )
     return await submission.submit(task)
 
 
@@ -173,7 +182,8 @@ async def test_before_a_second_signature_of_a_pair_the_history_is_asked_whether_
     assert await submit(world, task) == AGAIN_S
     world.rpc.history.clear()
     world.rpc.status_slot = world.rpc.slot - 1
-    assert await submit(world, task) == AGAIN_S
+    with pytest.raises(RpcUnavailable):
+        await submit(world, task)
     assert await signatures(world, task) == 1
     world.rpc.status_slot = None
     await submit(world, task)
@@ -209,7 +219,7 @@ async def test_a_signature_stands_in_the_journal_before_it_is_first_sent(world: 
 
     world.rpc.send_transaction = sends
     task = await world.taken(State.COMPUTED)
-    lander = Lander(world.rpc, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
+    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
     world.steps.tell(lander.changed)
     async with running(lander.run()):
         await submit(world, task)
@@ -219,7 +229,7 @@ async def test_a_signature_stands_in_the_journal_before_it_is_first_sent(world: 
 
 async def test_nothing_is_sent_where_it_could_not_be_stored(world: World) -> None:
     task = await world.taken(State.COMPUTED)
-    lander = Lander(world.rpc, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
+    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
     world.steps.tell(lander.changed)
 
     async def full(*_: object) -> None:

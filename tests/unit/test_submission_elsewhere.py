@@ -38,7 +38,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 
 async def submit(world: World, task: Task, of: Program) -> float:
-    made = Submission(world.rpc, of, KEY, world.observer, world.chain_clock, world.steps, TERMS)
+    made = Submission(
+        world.endpoints, world.agreement, of, KEY, world.observer, world.chain_clock, world.steps, TERMS
+    )
     return await made.submit(task)
 
 

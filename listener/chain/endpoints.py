@@ -1,0 +1,94 @@
+"""The providers of the chain in the operator's order: who is asked, and who is asked next where one does not answer."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from listener.chain.budget import Urgency
+from listener.chain.endpoint import Endpoint
+from listener.chain.rpc import Rpc
+from shared.backoff import Backoff
+from shared.clock import Clock
+from shared.errors import ChainError, RpcInvalid, RpcRateLimited, RpcRefused, RpcUnavailable, WrongCluster
+
+RETRY: Final = Backoff(base_s=0.5, cap_s=15.0)
+NEXT_ONE: Final = (RpcUnavailable, RpcRateLimited, RpcInvalid, RpcRefused, WrongCluster)
+"""After these another endpoint may know better."""
+
+_T = TypeVar("_T")
+
+
+class Endpoints:
+    def __init__(self, endpoints: Sequence[Endpoint], clock: Clock, rng: random.Random) -> None:
+        self.all = tuple(endpoints)
+        self._clock = clock
+        self._rng = rng
+
+    async def join(self, expected: str | None) -> str:
+        """The genesis hash of the cluster, by the first endpoint that answers; the others must have it too.
+
+        Asked until one answers: it may start after us. Raises WrongCluster where all that answer are of another than
+        `expected`.
+        """
+        failures = 0
+        while True:
+            found = await self._genesis_hashes()
+            cluster = expected or next(iter(found.values()), None)
+            if cluster in found.values():
+                for endpoint in self.all:
+                    endpoint.belongs_to(str(cluster))
+                return str(cluster)
+            if len(found) == len(self.all):
+                told = ", ".join(f"{endpoint.name} is of {cluster}" for endpoint, cluster in found.items())
+                raise WrongCluster(f"no endpoint is of the cluster {expected}: {told}")
+            await self._clock.sleep(RETRY.delay_s(failures, self._rng))
+            failures += 1
+
+    async def _genesis_hashes(self) -> dict[Endpoint, str]:
+        answers = await asyncio.gather(*(endpoint.genesis_hash() for endpoint in self.all), return_exceptions=True)
+        found: dict[Endpoint, str] = {}
+        for endpoint, answer in zip(self.all, answers, strict=True):
+            if isinstance(answer, str):
+                found[endpoint] = answer
+            elif not isinstance(answer, ChainError):
+                raise answer
+        return found
+
+    def usable(self) -> list[Endpoint]:
+        """Those whose word counts: the well ones first, each group in the operator's order."""
+        return sorted((one for one in self.all if not one.is_out), key=lambda one: not one.is_well)
+
+    async def ask(self, question: Callable[[Rpc], Awaitable[_T]], urgency: Urgency) -> _T:
+        """The answer of the first that gives one.
+
+        A question of several calls is put to one endpoint. Raises RpcRefused where every endpoint refused it, else the
+        error of the first that did not answer.
+        """
+        errors: list[ChainError] = []
+        for endpoint in self.usable():
+            try:
+                return await endpoint.ask(question, urgency)
+            except NEXT_ONE as error:
+                errors.append(error)
+        raise self._worst(errors)
+
+    async def tell_all(self, message: Callable[[Rpc], Awaitable[object]]) -> None:
+        """To every one that is well (to all, where none is). Raises ChainError where nobody took it."""
+        usable = self.usable()
+        told = [one for one in usable if one.is_well] or usable
+        answers = await asyncio.gather(*(one.ask(message, Urgency.SUBMIT) for one in told), return_exceptions=True)
+        errors: list[ChainError] = []
+        for answer in answers:
+            if isinstance(answer, ChainError):
+                errors.append(answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+        if len(errors) == len(answers):
+            raise self._worst(errors)
+
+    def _worst(self, errors: Sequence[ChainError]) -> ChainError:
+        if not errors:
+            told = "; ".join(f"{one.name}: {one.why}" for one in self.all)
+            return RpcUnavailable(f"no endpoint may be asked: {told}")
+        return next((error for error in errors if not isinstance(error, RpcRefused)), errors[0])

@@ -31,12 +31,18 @@ log = logging.getLogger("listener.agreement")
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[_T]):
-    """`ask` reads at a slot not below the one given, or raises ChainError; `same` is what answers must agree in."""
+    """What is asked.
+
+    `ask` reads at a slot not below the one given, or raises ChainError; `same` is what answers must agree in.
+    `patience_s` is how long those that disagree are waited for at `finalized`; 0 asks there once, for what is itself
+    asked again soon.
+    """
 
     about: str
     ask: Callable[[Rpc, Slot, Commitment], Awaitable[_T]]
     same: Callable[[_T], object]
     slot: Callable[[_T], Slot]
+    patience_s: float = FINALITY_LIMIT_S
 
 
 class Agreement:
@@ -50,9 +56,11 @@ class Agreement:
         self, question: Question[_T], at_least: Slot, commitment: Commitment, urgency: Urgency = Urgency.WORK
     ) -> _T:
         """What two endpoints agree on. Raises Disputed, or ChainError where none answers."""
-        two = self._endpoints.usable()[:2]
+        two = self._endpoints.well()[:2]
         if len(two) < 2:
-            return await self._endpoints.ask(lambda rpc: question.ask(rpc, at_least, commitment), urgency)
+            answer = await self._endpoints.ask(lambda rpc: question.ask(rpc, at_least, commitment), urgency)
+            self.alone = _alone(two) if len(self._endpoints.all) > 1 else None
+            return answer
         answers = await _ask(two, question, at_least, commitment, urgency)
         if len(answers) < 2:
             return await self._by_one(two, answers, question, at_least, commitment, urgency)
@@ -70,14 +78,13 @@ class Agreement:
         urgency: Urgency,
     ) -> _T:
         """One of the two gave none: the next one decides with it, or it decides alone."""
-        others = [one for one in self._endpoints.usable() if one not in asked]
+        others = [one for one in self._endpoints.well() if one not in asked]
         answers |= await _ask(others[: 2 - len(answers)], question, at_least, commitment, urgency)
         if not answers:
             return await self._endpoints.ask(lambda rpc: question.ask(rpc, at_least, commitment), urgency)
         if len(answers) == 1:
-            (endpoint, answer), *_ = answers.items()
-            self.alone = f"{endpoint.name} decides alone: the others do not answer"
-            return answer
+            self.alone = _alone(list(answers))
+            return next(iter(answers.values()))
         agreed = _agreed(question, answers)
         return await self._once_more(question, answers, commitment, urgency) if agreed is None else agreed
 
@@ -93,9 +100,9 @@ class Agreement:
     async def _finally(self, question: Question[_T], two: list[Endpoint], higher: Slot, urgency: Urgency) -> _T:
         """By what stands at `finalized`, once that has reached the slot: the two alike, or a third with one of them."""
         log.warning("two endpoints disagree", extra=fields(about=question.about, slot=higher))
-        jury = two + [one for one in self._endpoints.usable() if one not in two][:1]
-        patience_ends = self._clock.monotonic() + FINALITY_LIMIT_S
-        answers: dict[Endpoint, _T] = {}
+        jury = two + [one for one in self._endpoints.well() if one not in two][:1]
+        patience_ends = self._clock.monotonic() + question.patience_s
+        answers = await _ask(jury, question, higher, "finalized", urgency)
         while len(answers) < len(jury) and self._clock.monotonic() < patience_ends:
             await self._clock.sleep(FINALITY_PAUSE_S)
             answers = await _ask(jury, question, higher, "finalized", urgency)
@@ -128,6 +135,11 @@ async def _ask(
         elif not isinstance(answer, NEXT_ONE):
             raise answer
     return found
+
+
+def _alone(endpoints: list[Endpoint]) -> str:
+    name = endpoints[0].name if endpoints else "one endpoint"
+    return f"{name} decides alone: the others do not answer, or are left out"
 
 
 def _agreed(question: Question[_T], answers: dict[Endpoint, _T]) -> _T | None:

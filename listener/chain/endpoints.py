@@ -59,6 +59,10 @@ class Endpoints:
         """Those whose word counts: the well ones first, each group in the operator's order."""
         return sorted((one for one in self.all if not one.is_out), key=lambda one: not one.is_well)
 
+    def well(self) -> list[Endpoint]:
+        """Those of them that answered the last time, or may be tried again."""
+        return [one for one in self.usable() if one.is_well]
+
     async def ask(self, question: Callable[[Rpc], Awaitable[_T]], urgency: Urgency) -> _T:
         """The answer of the first that gives one.
 
@@ -75,8 +79,7 @@ class Endpoints:
 
     async def tell_all(self, message: Callable[[Rpc], Awaitable[object]]) -> None:
         """To every one that is well (to all, where none is). Raises ChainError where nobody took it."""
-        usable = self.usable()
-        told = [one for one in usable if one.is_well] or usable
+        told = self.well() or self.usable()
         answers = await asyncio.gather(*(one.ask(message, Urgency.SUBMIT) for one in told), return_exceptions=True)
         errors: list[ChainError] = []
         for answer in answers:

@@ -6,7 +6,8 @@ first sent, so a restart goes on with the same bytes.
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -24,7 +25,7 @@ from listener.landing import Landed, on_expired, on_landed, on_lost
 from listener.settings import ListenerSettings
 from listener.steps import Steps
 from shared.clock import Clock
-from shared.errors import ChainError, RpcUnavailable, StateConflict
+from shared.errors import ChainError, Disputed, RpcUnavailable, StateConflict
 from shared.ids import Slot
 from shared.logs import fields
 
@@ -127,7 +128,8 @@ class Lander:
             for row, status in zip(part, answer.statuses, strict=True):
                 if status is None:
                     unknown.append(row)
-                await self._apply(row, await self._checked(row, status))
+                with _disputes_alarmed(row):
+                    await self._apply(row, await self._checked(row, status))
         return unknown
 
     async def _checked(self, row: Outbox, status: Status | None) -> Status | None:
@@ -144,7 +146,9 @@ class Lander:
             return answer.slot, answer.statuses[0]
 
         about = f"signature {row.signature}"
-        question = Question(about, read, same=lambda told: _end(told[1]), slot=lambda told: told[0])
+        question = Question(
+            about, read, same=lambda told: _end(told[1]), slot=lambda told: told[0], patience_s=0.0
+        )
         _, status = await self._agreement.on(question, row.slot or Slot(0), "finalized", Urgency.SUBMIT)
         return status
 
@@ -168,9 +172,12 @@ class Lander:
         """
         at = await self._endpoints.ask(lambda rpc: rpc.get_epoch_info(), Urgency.SUBMIT)
         for row in rows:
-            if at.block_height > row.last_valid_block_height and await self._has_expired(row):
-                task = await self._steps.journal.task(row.task)
-                await self._steps.take(task, on_expired(row, task))
+            if at.block_height <= row.last_valid_block_height:
+                continue
+            with _disputes_alarmed(row):
+                if await self._has_expired(row):
+                    task = await self._steps.journal.task(row.task)
+                    await self._steps.take(task, on_expired(row, task))
 
     async def _has_expired(self, row: Outbox) -> bool:
         async def read(rpc: Rpc, at_least: Slot, _: Commitment) -> tuple[Slot, bool]:
@@ -182,8 +189,17 @@ class Lander:
             return at.absolute_slot, is_over and answer.statuses[0] is None
 
         about = f"the expiry of {row.signature}"
-        question = Question(about, read, same=lambda told: told[1], slot=lambda told: told[0])
+        question = Question(about, read, same=lambda told: told[1], slot=lambda told: told[0], patience_s=0.0)
         return (await self._agreement.on(question, Slot(0), "confirmed", Urgency.SUBMIT))[1]
+
+
+@contextmanager
+def _disputes_alarmed(row: Outbox) -> Iterator[None]:
+    """What endpoints disagree on stays as it is until they agree; the others' ends do not wait for it."""
+    try:
+        yield
+    except Disputed as error:
+        log.error("disputed", extra=fields(signature=row.signature, error=str(error)))
 
 
 async def _statuses(rpc: Rpc, *, signatures: list[Signature], history: bool) -> Statuses:

@@ -77,6 +77,9 @@ async def test_where_one_is_silent_the_other_decides_alone_and_that_is_told() ->
     court = Court(one, other)
     assert await court.hears() == "assigned"
     assert court.agreement.alone is not None and court.agreement.alone.startswith("endpoint 1 decides alone")
+    asked = len(one.asked)
+    await court.hears()
+    assert len(one.asked) == asked, "nobody waits for one that was silent a moment ago"
     one.is_silent = False
     court.clock.now += 60
     await court.hears()

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from solders.signature import Signature
 
+from listener.chain.agreement import Agreement
 from listener.chain.answers import Status, TransactionError
 from listener.chain.lander import Lander, Pace
 from listener.journal.changes import Supersede
@@ -13,7 +14,7 @@ from listener.journal.states import OutboxStatus, State
 from shared.errors import RpcRateLimited, RpcUnavailable
 from shared.ids import Slot
 from tests.unit.journal_rows import computed, signature
-from tests.unit.listener_world import PROGRAM, World, running, until
+from tests.unit.listener_world import PROGRAM, ScriptedRpc, World, endpoints_of, running, until
 
 LAST_VALID = 500
 FIRST, SECOND = str(Signature(bytes([1] * 64))), str(Signature(bytes([2] * 64)))
@@ -202,3 +203,51 @@ async def test_a_signature_that_is_new_is_sent_at_once(world: World) -> None:
         await world.steps.journal.apply(signature(task, FIRST, LAST_VALID))
         made.changed(task.id)
         await until(lambda: world.rpc.sent != [], 1.0)
+
+
+def two_endpoints(world: World) -> ScriptedRpc:
+    """A second endpoint beside the world's own; each may say something else."""
+    other = ScriptedRpc()
+    world.endpoints = endpoints_of(world.rpc, other)
+    world.agreement = Agreement(world.endpoints, world.clock)
+    return other
+
+
+@pytest.mark.parametrize("error", [None, TransactionError("instruction 1 failed", 1, NOTICE_OVER)])
+async def test_an_end_that_only_one_endpoint_shows_is_none(world: World, error: TransactionError | None) -> None:
+    other = two_endpoints(world)
+    world.rpc.statuses[FIRST] = world.rpc.history[FIRST] = Status(Slot(7), error, "finalized")
+    task = await signed(world)
+    async with running(lander(world).run()):
+        await until(lambda: other.asked["get_signature_statuses in history"] >= 5)
+        assert (await row_of(world, task)).status is OutboxStatus.SIGNED
+        assert await state_of(world, task) is State.SUBMITTING
+        other.history[FIRST] = Status(Slot(7), error, "finalized")
+        ended = OutboxStatus.FINALIZED if error is None else OutboxStatus.REJECTED
+        await becomes(world, task, ended)
+
+
+async def test_nothing_expires_while_one_endpoint_knows_it_or_is_below_its_height(world: World) -> None:
+    other = two_endpoints(world)
+    world.rpc.height = LAST_VALID + 1
+    other.height = LAST_VALID
+    task = await signed(world)
+    async with running(lander(world).run()):
+        await until(lambda: other.asked["get_signature_statuses in history"] >= 5)
+        assert (await row_of(world, task)).status is OutboxStatus.SIGNED
+        other.height = LAST_VALID + 1
+        await becomes(world, task, OutboxStatus.EXPIRED)
+
+
+async def test_a_signature_that_endpoints_dispute_holds_up_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = two_endpoints(world)
+    for rpc in (world.rpc, other):
+        rpc.statuses[SECOND] = rpc.history[SECOND] = Status(Slot(7), None, "finalized")
+    world.rpc.statuses[FIRST] = Status(Slot(7), None, "finalized")
+    first, second = await signed(world, 1, FIRST), await signed(world, 2, SECOND)
+    async with running(lander(world).run()):
+        await becomes(world, second, OutboxStatus.FINALIZED)
+    assert await state_of(world, first) is State.SUBMITTING
+    assert any(record.message == "disputed" for record in caplog.records)

@@ -159,7 +159,8 @@ class S3Requests:
 def _mapped_errors(uri: ObjectUri) -> Iterator[None]:
     try:
         yield
-    except (BotoCoreError, ClientError, urllib3.exceptions.HTTPError, OSError) as exc:
+    # ValueError: botocore parses numbers and dates of headers, also of a head that was cut within one.
+    except (BotoCoreError, ClientError, urllib3.exceptions.HTTPError, OSError, ValueError) as exc:
         raise _mapped(uri, exc) from exc
 
 
@@ -217,6 +218,8 @@ def _ranged_get(
 def _answered_size(uri: ObjectUri, start: int, wanted: int, answer: "GetObjectOutputTypeDef") -> int:
     """Bytes of the whole object, once it is sure that the body is what was asked for, or all that there is."""
     content_range, length = answer.get("ContentRange"), answer.get("ContentLength")
+    if content_range is None and answer["ResponseMetadata"]["HTTPStatusCode"] == 206:
+        raise Transient("the answer ended within its head")  # which http.client takes for the end of the head
     if content_range is None:
         if start or length is None:
             raise StorageUnavailable(f"{uri}: the server ignores Range; one that answers ranged GET is needed")

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from listener.alarms import Alarm
 from listener.decisions import CANCELLED_BY_REQUESTER, NOTHING, Decision, cancelled, cut_to_bytes, failure
 from listener.journal.changes import Move, Restart
 from listener.journal.records import Task
@@ -49,7 +50,7 @@ def on_result(task: Task, result: TaskResult, reason: str | None) -> Decision:
     return Decision((Move(task.id, task.state, State.COMPUTED, reason, cut, ends_as=State.FAILED),))
 
 
-def on_refused_by_compute(task: Task, reason: str, message: str, *, alarm: str | None = None) -> Decision:
+def on_refused_by_compute(task: Task, reason: str, message: str, *, alarm: Alarm | None = None) -> Decision:
     """Compute will not have it: the task fails with compute's words."""
     return Decision(on_result(task, failure(task, message), reason).changes, alarm)
 

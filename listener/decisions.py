@@ -7,6 +7,7 @@ submission.py, lander.py) applies the changes, and the state that they lead to s
 from dataclasses import dataclass
 from typing import Final
 
+from listener.alarms import Alarm
 from listener.chain.accounts import LIVE_STATES, ExecutionState
 from listener.journal.changes import Change, Insert, Move, PassOver, Renumber, Restart, Seen, Supersede
 from listener.journal.records import Assignment, Task
@@ -38,7 +39,7 @@ class Sighting:
 @dataclass(frozen=True, slots=True)
 class Decision:
     changes: tuple[Change, ...] = ()
-    alarm: str | None = None
+    alarm: Alarm | None = None
 
 
 NOTHING: Final = Decision()
@@ -54,7 +55,7 @@ def on_account(seen: Sighting, known: Task | None, completed: bool, rules: Rules
     if seen.assignment.attempt < known.attempt or seen.assignment.verified_slot < known.verified_slot:
         return NOTHING
     if seen.assignment.content_hash != known.content_hash:
-        return Decision(alarm="the account shows other content under the same attempt")
+        return Decision(alarm=Alarm.CONTENT_DIFFERS)
     match seen.state:
         case ExecutionState.ASSIGNED:
             return _on_assigned(seen.assignment, known, completed, rules, now)

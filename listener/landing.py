@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from listener.alarms import Alarm
 from listener.chain.answers import TransactionError
 from listener.chain.idl import Program
 from listener.decisions import NOTHING, Decision, failure
@@ -63,7 +64,7 @@ def _on_superseded(row: Outbox, task: Task, landed: Landed, observed: Observe) -
     """It landed before the account was assigned again: what it paid is booked, and the pair is never run again."""
     if row.kind is SubmissionKind.FAILED or landed.error is not None:
         return Decision((observed,))
-    alarm = "a completion had been paid before the pair was assigned again" if row.slot is None else None
+    alarm = Alarm.PAID_BEFORE if row.slot is None else None
     if not landed.is_finalized:
         return Decision((observed,), alarm)
     paid = Move(task.id, State.CANCELLED, State.PAID, PAID_BEFORE, owed=Owed.PAID)

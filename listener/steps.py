@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from listener.alarms import sound
 from listener.decisions import Decision
 from listener.journal.changes import Change, Insert, Move, Owe, PassOver, Renumber, Restart, Sign
 from listener.journal.journal import Journal
@@ -35,7 +36,7 @@ class Steps:
     async def take(self, about: Assignment | None, decision: Decision) -> bool:
         """Write what was decided; whether there was anything. Raises StateConflict, and then nothing is written."""
         if decision.alarm is not None:
-            log.error(decision.alarm, extra=fields(**_about(about)))
+            sound(decision.alarm, **_about(about))
         if not decision.changes:
             return False
         try:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
+from listener.alarms import Alarm
 from listener.chain_clock import ChainClock
 from listener.computation import on_refused_by_compute, on_result, on_status, on_time, stopped
 from listener.compute_client import Accepted, ComputeClient, Finished, Stopped, Storing
@@ -179,8 +180,9 @@ class Drive:
     async def _conflict(self, task: Task, conflict: ComputeConflict) -> float:
         """Compute knows a higher attempt (the account tells whether it is right), or other content."""
         if conflict.problem.get("attempt") == task.attempt:
-            alarm = "compute knows other content under the same attempt"
-            refused = on_refused_by_compute(task, "ContentDiffers", str(conflict), alarm=alarm)
+            refused = on_refused_by_compute(
+                task, "ContentDiffers", str(conflict), alarm=Alarm.COMPUTE_CONTENT_DIFFERS
+            )
             await self._with.steps.take(task, refused)
             return 0.0
         await self._with.look_again(task.account)

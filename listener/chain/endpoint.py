@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import httpx
 
+from listener.alarms import Alarm, sound
 from listener.chain.budget import Budget, Urgency
 from listener.chain.rpc import Rpc
 from shared.backoff import Backoff
@@ -80,7 +81,7 @@ class Endpoint:
 
     def take_out(self, why: str) -> None:
         """For an hour."""
-        log.error("endpoint_out", extra=fields(endpoint=self.name, why=why))
+        sound(Alarm.ENDPOINT_OUT, endpoint=self.name, why=why)
         self.why = why
         self._is_verified = False
         self._out_until = self._clock.monotonic() + OUT_S

@@ -14,6 +14,7 @@ from typing import Final
 
 from solders.signature import Signature
 
+from listener.alarms import Alarm, sound
 from listener.chain.agreement import Agreement, Question
 from listener.chain.budget import Urgency
 from listener.chain.endpoints import Endpoints
@@ -199,7 +200,7 @@ def _disputes_alarmed(row: Outbox) -> Iterator[None]:
     try:
         yield
     except Disputed as error:
-        log.error("disputed", extra=fields(signature=row.signature, error=str(error)))
+        sound(Alarm.DISPUTED, signature=row.signature, error=str(error))
 
 
 async def _statuses(rpc: Rpc, *, signatures: list[Signature], history: bool) -> Statuses:

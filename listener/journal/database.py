@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
+from listener.alarms import Alarm, sound
 from shared.errors import JournalError, JournalLocked, JournalNewer, JournalUnavailable
-from shared.logs import fields
 
 SCHEMA_VERSION: Final = 1
 AGAIN_S: Final = 1.0
@@ -21,8 +20,6 @@ _PASSING: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.S
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 
 _T = TypeVar("_T")
-
-log = logging.getLogger("listener.journal")
 
 
 class Database:
@@ -59,7 +56,7 @@ class Database:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, run, transaction)
             except JournalUnavailable as error:
-                log.error("the journal cannot be used now; it is tried again", extra=fields(why=str(error)))
+                sound(Alarm.JOURNAL_UNAVAILABLE, why=str(error))
                 await asyncio.sleep(AGAIN_S)
 
     def _call(self, run: Callable[[sqlite3.Connection], _T], transaction: bool = False) -> _T:

@@ -1,5 +1,6 @@
 import pytest
 
+from listener.alarms import Alarm
 from listener.computation import DEADLINE_PASSED, on_refused_by_compute, on_result, on_status, on_time, stopped
 from listener.decisions import CANCELLED_BY_REQUESTER, NOTHING, cut_to_bytes
 from listener.journal.changes import Move, Restart
@@ -118,11 +119,13 @@ def test_the_result_of_another_task_is_never_submitted() -> None:
 
 def test_what_compute_refuses_fails_with_its_words_and_an_alarm_where_there_is_one() -> None:
     task = task_row(State.ACCEPTED)
-    decision = on_refused_by_compute(task, "input-forbidden", "not this folder", alarm="look")
+    decision = on_refused_by_compute(
+        task, "input-forbidden", "not this folder", alarm=Alarm.COMPUTE_CONTENT_DIFFERS
+    )
     (move,) = decision.changes
     assert isinstance(move, Move) and move.result is not None
     assert (move.to, move.ends_as, move.reason) == (State.COMPUTED, State.FAILED, "input-forbidden")
-    assert move.result.error_message == "not this folder" and decision.alarm == "look"
+    assert move.result.error_message == "not this folder" and decision.alarm is Alarm.COMPUTE_CONTENT_DIFFERS
 
 
 @pytest.mark.parametrize("letter", ["x", "\u00e9", "\u20ac", "\U0001f600"])

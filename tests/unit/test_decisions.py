@@ -2,6 +2,7 @@
 
 import pytest
 
+from listener.alarms import Alarm
 from listener.chain.accounts import ExecutionState
 from listener.decisions import (
     ACCOUNT_GONE,
@@ -105,7 +106,7 @@ def test_a_lower_attempt_says_nothing() -> None:
 @pytest.mark.parametrize("state", list(ExecutionState))
 def test_other_content_under_the_same_attempt_changes_nothing_and_is_alarmed(state: ExecutionState) -> None:
     decision = decide(seen(state, content_hash=b"other"), task_row(State.COMPUTING))
-    assert decision.changes == () and decision.alarm is not None
+    assert decision.changes == () and decision.alarm is Alarm.CONTENT_DIFFERS
 
 
 @pytest.mark.parametrize(

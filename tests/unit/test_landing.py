@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from listener.alarms import Alarm
 from listener.journal.changes import Complete, Move, Observe
 from listener.journal.records import Outbox, Task
 from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
@@ -61,7 +62,7 @@ def test_a_superseded_signature_that_expires_moves_nothing_but_itself() -> None:
 def test_a_completion_that_was_paid_before_the_pair_was_assigned_again_is_booked_and_alarmed_once() -> None:
     superseded = row(superseded=True)
     confirmed = on_landed(superseded, task(State.CANCELLED), Landed(Slot(9), False))
-    assert len(confirmed.changes) == 1 and confirmed.alarm
+    assert len(confirmed.changes) == 1 and confirmed.alarm is Alarm.PAID_BEFORE
     seen = row(OutboxStatus.CONFIRMED, superseded=True, slot=Slot(9))
     finalized = on_landed(seen, task(State.CANCELLED), Landed(Slot(9), True))
     assert finalized.alarm is None

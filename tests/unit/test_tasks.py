@@ -146,7 +146,9 @@ async def test_other_content_at_compute_under_the_same_attempt_fails_and_is_alar
     async with running(runner(world).run()):
         task = await world.reaches(State.COMPUTED)
     assert (task.ends_as, task.reason) == (State.FAILED, "ContentDiffers")
-    assert [record.levelname for record in caplog.records if "other content" in record.message] == ["ERROR"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "compute_content_differs"
+    ]
 
 
 async def test_a_higher_attempt_at_compute_has_the_account_read_again(world: World) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from shared.clock import Clock
 from shared.errors import ChainError
+from shared.ids import UnixSeconds
 
 MAX_AGE_S: Final = 20.0
 """The chain's clock may run some per cent faster or slower than ours, so this keeps the error near a second."""
@@ -29,3 +30,10 @@ class ChainClock:
                         raise
             chain_time, read_at = self._last
         return chain_time + self._clock.monotonic() - read_at
+
+    def known(self) -> UnixSeconds | None:
+        """This moment without a question; None where the chain's clock was never read."""
+        if self._last is None:
+            return None
+        chain_time, read_at = self._last
+        return UnixSeconds(int(chain_time + self._clock.monotonic() - read_at))

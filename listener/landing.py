@@ -50,11 +50,13 @@ class Landed:
         return cls(slot, is_finalized, name or err.text, err.instruction is not None)
 
 
-def on_landed(row: Outbox, task: Task, landed: Landed) -> Decision:
-    """The chain shows the signature at `confirmed` or `finalized`."""
+def on_landed(row: Outbox, task: Task | None, landed: Landed) -> Decision:
+    """The chain shows the signature at `confirmed` or `finalized`. A sweep has no task."""
     observed = Observe(row.id, row.status, _status(landed), landed.slot, landed.error)
     if observed.to is row.status and landed.slot == row.slot:
         return NOTHING
+    if task is None:
+        return Decision((observed,))
     if row.superseded:
         return _on_superseded(row, task, landed, observed)
     return Decision((observed, *_moves(row, task, landed)))
@@ -72,18 +74,18 @@ def _on_superseded(row: Outbox, task: Task, landed: Landed, observed: Observe) -
     return Decision((observed, *booked, Complete(task.pair_hash)), alarm)
 
 
-def on_lost(row: Outbox, task: Task) -> Decision:
+def on_lost(row: Outbox, task: Task | None) -> Decision:
     """What had landed is not known any more: a fork took it back."""
     observed = Observe(row.id, row.status, OutboxStatus.SIGNED)
-    if task.state == State.CONFIRMED and not row.superseded:
+    if task is not None and task.state == State.CONFIRMED and not row.superseded:
         return Decision((observed, Move(task.id, State.CONFIRMED, State.SUBMITTING)))
     return Decision((observed,))
 
 
-def on_expired(row: Outbox, task: Task) -> Decision:
+def on_expired(row: Outbox, task: Task | None) -> Decision:
     """It cannot land any more, and has not: the account is looked at again, and perhaps a new one signed."""
     observed = Observe(row.id, OutboxStatus.SIGNED, OutboxStatus.EXPIRED)
-    if row.superseded:
+    if task is None or row.superseded:
         return Decision((observed,))
     return Decision((observed, Move(task.id, State.SUBMITTING, State.COMPUTED)))
 

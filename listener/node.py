@@ -50,8 +50,8 @@ class Node:
         )
         agreement = Agreement(endpoints, clock)
         self._compute = ComputeClient(outside.compute_http)
-        self._steps = steps = Steps(journal)
         chain_clock = ChainClock(lambda: endpoints.ask(lambda rpc: rpc.get_clock(), Urgency.WORK), clock)
+        self._steps = steps = Steps(journal, chain_clock.known)
         look: Look = AccountLook(agreement, program, key.pubkey())
         if program.by_transactions is not None:
             look = TransactionLook(agreement, program, key.pubkey(), journal)

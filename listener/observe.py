@@ -3,7 +3,7 @@
 from listener.chain.idl import TaskAssigned
 from listener.chain.rpc import Commitment
 from listener.chain_clock import ChainClock
-from listener.decisions import Decision, on_account, on_gone
+from listener.decisions import NOTHING, Decision, on_account, on_gone
 from listener.journal.changes import PassOver
 from listener.journal.records import EventRow, Task
 from listener.journal.states import ENDED
@@ -56,6 +56,8 @@ class Observer:
             if heard_of is not None and (known is None or (known.state in ENDED and heard_of > known.attempt)):
                 return Decision((PassOver(account, heard_of, view.slot, view.why),))
             return on_gone(known, view.slot)
+        if await self._steps.journal.is_over(account, view.sighting.assignment.attempt):
+            return NOTHING
         completed = await self._steps.journal.is_completed(view.sighting.assignment.pair_hash)
         return on_account(view.sighting, known, completed, self._rules, await self._chain_clock.now())
 

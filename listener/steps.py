@@ -11,6 +11,7 @@ from listener.journal.changes import Change, Insert, Move, Owe, PassOver, Renumb
 from listener.journal.journal import Journal
 from listener.journal.records import Assignment
 from listener.journal.states import State
+from shared.ids import UnixSeconds
 from shared.logs import fields
 
 log = logging.getLogger("listener.task")
@@ -25,8 +26,10 @@ _WAKING: Final = (Insert, Move, Restart, Renumber, Sign, Owe)
 
 
 class Steps:
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, chain_time: Callable[[], UnixSeconds | None]) -> None:
+        """`chain_time`: this moment by the chain's clock, where it is known."""
         self.journal = journal
+        self._chain_time = chain_time
         self._wakes: list[tuple[Wake, Concerns]] = []
 
     def tell(self, wake: Wake, concerns: Concerns = lambda _: True) -> None:
@@ -40,7 +43,7 @@ class Steps:
         if not decision.changes:
             return False
         try:
-            await self.journal.apply(*decision.changes)
+            await self.journal.apply(*decision.changes, at=self._chain_time())
         except asyncio.CancelledError:
             self._wake(decision)  # it may be written all the same, and somebody must go on with it
             raise

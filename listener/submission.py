@@ -166,6 +166,7 @@ class Submission:
             str(signed.signature),
             signed.raw,
             blockhash.last_valid_block_height,
+            signed.fee,
         )
 
     def _instruction(self, task: Task) -> Instruction:

@@ -20,11 +20,15 @@ Attempt = NewType("Attempt", int)
 """The slot in which a pair was assigned; rises with each assignment of the pair."""
 UnixSeconds = NewType("UnixSeconds", int)
 """Seconds since 1970 by the chain's clock."""
+Day = NewType("Day", int)
+"""Days since 1970 by the chain's clock."""
 
 OPERATOR = Requester("operator")
 MAX_ID_LENGTH = 64
 MAX_COUNT = 2**53 - 1
 """Largest reward (lamports) or number of compute units: what JSON's numbers hold exactly."""
+
+SECONDS_A_DAY = 86_400
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 _BASE58_KEY = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}", re.ASCII)
@@ -60,6 +64,11 @@ def parse_requester(text: str) -> Requester:
     if text != OPERATOR and not _BASE58_KEY.fullmatch(text):
         raise InvalidId(f"requester {text[:80]!a} is not a public key in base58")
     return Requester(text)
+
+
+def day_of(at: float) -> Day:
+    """The day in which this moment (Unix seconds) lies."""
+    return Day(int(at // SECONDS_A_DAY))
 
 
 @dataclass(frozen=True, slots=True, order=True)

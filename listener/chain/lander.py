@@ -20,7 +20,7 @@ from listener.chain.budget import Urgency
 from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
 from listener.chain.rpc import MAX_STATUSES, Commitment, Rpc, Status, Statuses
-from listener.journal.records import Outbox
+from listener.journal.records import Outbox, Task
 from listener.journal.states import OutboxStatus
 from listener.landing import Landed, on_expired, on_landed, on_lost
 from listener.settings import ListenerSettings
@@ -158,7 +158,7 @@ class Lander:
             return
         if status is not None and status.confirmation_status == "processed":
             return
-        task = await self._steps.journal.task(row.task)
+        task = await self._task_of(row)
         decision = on_lost(row, task) if status is None else on_landed(row, task, self._landed(status))
         await self._steps.take(task, decision)
 
@@ -177,8 +177,11 @@ class Lander:
                 continue
             with _disputes_alarmed(row):
                 if await self._has_expired(row):
-                    task = await self._steps.journal.task(row.task)
+                    task = await self._task_of(row)
                     await self._steps.take(task, on_expired(row, task))
+
+    async def _task_of(self, row: Outbox) -> Task | None:
+        return None if row.task is None else await self._steps.journal.task(row.task)
 
     async def _has_expired(self, row: Outbox) -> bool:
         async def read(rpc: Rpc, at_least: Slot, _: Commitment) -> tuple[Slot, bool]:

@@ -16,6 +16,7 @@ from solders.transaction import SanitizeError, Transaction, VersionedTransaction
 from listener.chain import transaction_v1
 from listener.chain.transaction_v1 import CompiledInstruction, ParsedTransaction
 from shared.errors import RpcInvalid
+from shared.ids import Lamports
 
 __all__ = [
     "MAX_TRANSACTION_BYTES",
@@ -31,10 +32,17 @@ MAX_TRANSACTION_BYTES: Final = 1232
 """Of legacy and version 0: what fits into one packet."""
 
 
+BASE_FEE: Final = Lamports(5_000)
+"""What the chain takes for one signature."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedTransaction:
+    """`fee` is what it costs where it lands, with an error too."""
+
     signature: Signature
     raw: bytes
+    fee: Lamports
 
 
 def sign_transaction(
@@ -51,7 +59,8 @@ def sign_transaction(
     """
     message = _message(instructions, payer.pubkey(), blockhash, compute_unit_limit, compute_unit_price)
     transaction = Transaction([payer], message, blockhash)
-    return SignedTransaction(transaction.signatures[0], bytes(transaction))
+    priority = -(-compute_unit_limit * compute_unit_price // 1_000_000)  # rounded up, as the runtime does
+    return SignedTransaction(transaction.signatures[0], bytes(transaction), Lamports(BASE_FEE + priority))
 
 
 def unsigned_transaction(

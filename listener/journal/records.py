@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from solders.signature import Signature
 
-from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
+from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind, WaitsFor
 from shared.ids import Attempt, ExecutionId, Lamports, ModelId, Requester, Slot, TaskId, TaskKey, UnixSeconds
 from shared.messages import TaskResult
 
@@ -56,6 +56,12 @@ class Task(Assignment):
     reason: str | None
     result: TaskResult | None
     owed: Owed
+    waits_for: WaitsFor | None = None
+    taken_at: UnixSeconds | None = None
+    """When it was accepted or refused; None where the journal was of version 1 then."""
+    started_at: UnixSeconds | None = None
+    """When compute took it."""
+    ended_at: UnixSeconds | None = None
 
     @property
     def submission(self) -> SubmissionKind:
@@ -76,11 +82,16 @@ class Outbox:
     """One signed transaction, without its bytes."""
 
     id: int
-    task: int
+    task: int | None
+    """None for a sweep, whose attempt is 0."""
     kind: SubmissionKind
     attempt: Attempt
     signature: str
     last_valid_block_height: int
+    fee: Lamports
+    """What it costs where it lands, with an error too."""
+    lamports: Lamports
+    """What it carries away besides: swept, or added to the rent of the execution's account."""
     status: OutboxStatus
     superseded: bool
     slot: Slot | None
@@ -110,6 +121,22 @@ class Cursor:
         return Signature.from_string(self.signature)
 
 
+@dataclass(frozen=True, slots=True)
+class PageMark:
+    """A backfill has read everything above `read_to`; at its end the cursor moves to `newest`."""
+
+    read_to: Cursor
+    newest: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Slots of which no endpoint gave the signatures, both ends among them."""
+
+    from_slot: Slot
+    to_slot: Slot
+
+
 def task_from_row(row: sqlite3.Row) -> Task:
     values = dict(row)
     values["input_uris"] = tuple(json.loads(values["input_uris"]))
@@ -117,6 +144,7 @@ def task_from_row(row: sqlite3.Row) -> Task:
     values["ends_as"] = State(values["ends_as"]) if values["ends_as"] else None
     values["owed"] = Owed(values["owed"])
     values["result"] = TaskResult.model_validate_json(values["result"]) if values["result"] else None
+    values["waits_for"] = WaitsFor(values["waits_for"]) if values["waits_for"] else None
     return Task(**values)
 
 

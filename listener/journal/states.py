@@ -106,3 +106,62 @@ class SubmissionKind(StrEnum):
 
     COMPLETED = "task_completed"
     FAILED = "task_failed"
+    SWEEP = "sweep"
+    """A transfer to the cold address; it belongs to no task."""
+
+
+class WaitsFor(StrEnum):
+    """Why an unsigned task does not go on by itself just now."""
+
+    FUNDS = "funds"
+    """The balance does not pay its submission: `blocked_funds`."""
+    AGREEMENT = "agreement"
+    """Two endpoints disagree about its account: `disputed`."""
+    CHEAPER_SLOTS = "cheaper_slots"
+    """The priority fee that slots cost now is above its share of the reward."""
+
+
+class LedgerKind(StrEnum):
+    """Why lamports came or went."""
+
+    FEE = "fee"
+    REWARD = "reward"
+    RENT = "rent"
+    """Added to an execution account that lacked it."""
+    SWEEP = "sweep"
+    LOSS = "loss"
+    """A computation that ended unpaid: no lamports, but the reward that was forgone."""
+
+
+class Outcome(StrEnum):
+    """How a task of a requester ended: the columns of `requester_days`."""
+
+    PAID = "paid"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    """After its start."""
+    REFUSED = "refused"
+
+
+class RequestName(StrEnum):
+    """What a command asks the listener for."""
+
+    SKIP = "skip"
+    DRAIN = "drain"
+    RESUME = "resume"
+
+
+class RequestState(StrEnum):
+    ASKED = "asked"
+    DONE = "done"
+    REFUSED = "refused"
+
+
+class ConditionName(StrEnum):
+    """What holds for the whole node until it is changed."""
+
+    INTAKE = "intake"
+    """`draining` or `drained`; open where it is not set."""
+    HALTED = "halted"
+    """Why intake stands still until somebody looks."""

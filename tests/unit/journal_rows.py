@@ -64,7 +64,8 @@ def failed_row(state: State, **changed: object) -> Task:
 
 
 def signature(task: Task, text: str = "signature-1", last_valid: int = 500) -> Sign:
-    return Sign(task.id, SubmissionKind.COMPLETED, task.attempt, text, b"raw " + text.encode(), last_valid)
+    raw = b"raw " + text.encode()
+    return Sign(task.id, SubmissionKind.COMPLETED, task.attempt, text, raw, last_valid, Lamports(5_000))
 
 
 async def inserted(journal: Journal, taken: Assignment, state: State = State.ACCEPTED) -> Task:

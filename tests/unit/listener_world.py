@@ -222,13 +222,13 @@ class World:
 
     def __init__(self, journal: Journal, of: Program = PROGRAM) -> None:
         self.journal = journal
-        self.steps = Steps(journal)
         self.clock = FastClock()
         self.rpc: Any = ScriptedRpc()
         self.endpoints = endpoints_of(self.rpc)
         self.agreement = Agreement(self.endpoints, self.clock)
         self.rpc.accounts[ADDRESS] = OURS.account()
         self.chain_clock = ChainClock(self._now, self.clock)
+        self.steps = Steps(journal, self.chain_clock.known)
         self.look: Look = AccountLook(self.agreement, of, NODE)
         if of.by_transactions is not None:
             self.look = TransactionLook(self.agreement, of, NODE, journal)

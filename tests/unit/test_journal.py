@@ -196,7 +196,7 @@ async def test_a_journal_belongs_to_one_cluster_and_one_node(journal: Journal) -
 KILLED_MIDWAY = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from listener.journal import changes
+from listener.journal import changes, writes
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor
 from listener.journal.states import State
@@ -205,7 +205,7 @@ from tests.unit.journal_rows import assignment, inserted
 async def main() -> None:
     journal = Journal(Path(sys.argv[1]))
     await inserted(journal, assignment(1))
-    changes.write.register(Die)(lambda change, db: os.kill(os.getpid(), signal.SIGKILL))
+    writes.write.register(Die)(lambda change, db, at: os.kill(os.getpid(), signal.SIGKILL))
     await journal.apply(Cursor("second", 9), changes.Insert(assignment(2), State.ACCEPTED), Die())
 
 class Die: ...

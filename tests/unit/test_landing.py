@@ -7,7 +7,7 @@ from listener.journal.changes import Complete, Move, Observe
 from listener.journal.records import Outbox, Task
 from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
 from listener.landing import PAID_BEFORE, Landed, on_expired, on_landed, on_lost
-from shared.ids import Attempt, Slot
+from shared.ids import Attempt, Lamports, Slot
 from tests.unit.journal_rows import assignment, failed_row, task_row
 
 
@@ -16,7 +16,8 @@ def task(state: State = State.SUBMITTING, success: bool = True) -> Task:
 
 
 def row(status: OutboxStatus = OutboxStatus.SIGNED, superseded: bool = False, **changed: object) -> Outbox:
-    base = Outbox(5, 1, SubmissionKind.COMPLETED, Attempt(100), "signature", 500, status, superseded, None, None)
+    values = 5, 1, SubmissionKind.COMPLETED, Attempt(100), "signature", 500, Lamports(5_000), Lamports(0)
+    base = Outbox(*values, status, superseded, None, None)
     return dataclasses.replace(base, **changed)
 
 
@@ -144,3 +145,12 @@ def test_a_finalized_failure_ends_the_task_as_it_was_decided_and_is_run_again_wh
     told = failed_row(State.CONFIRMED, ends_as=ends_as)
     decision = on_landed(row(OutboxStatus.CONFIRMED, kind=SubmissionKind.FAILED), told, Landed(Slot(9), True))
     assert decision.changes[1:] == (Move(1, State.CONFIRMED, ends_as, owed=Owed.UNPAID),)
+
+
+def test_a_sweep_is_watched_like_any_signature_and_moves_no_task() -> None:
+    sweep = row(task=None, kind=SubmissionKind.SWEEP)
+    landed = on_landed(sweep, None, Landed(Slot(9), True))
+    assert landed.changes == (Observe(5, OutboxStatus.SIGNED, OutboxStatus.FINALIZED, Slot(9)),)
+    assert on_expired(sweep, None).changes == (Observe(5, OutboxStatus.SIGNED, OutboxStatus.EXPIRED),)
+    confirmed = row(OutboxStatus.CONFIRMED, task=None, kind=SubmissionKind.SWEEP)
+    assert on_lost(confirmed, None).changes == (Observe(5, OutboxStatus.CONFIRMED, OutboxStatus.SIGNED),)

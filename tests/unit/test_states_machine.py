@@ -24,7 +24,7 @@ from listener.journal.records import Outbox, Task
 from listener.journal.states import ENDED, TRANSITIONS, UNSIGNED, OutboxStatus, Owed, State
 from listener.landing import Landed, on_expired, on_landed, on_lost
 from listener.settlement import on_final_account
-from shared.ids import Attempt, Slot, UnixSeconds
+from shared.ids import Attempt, Lamports, Slot, UnixSeconds
 from shared.messages import Stage, TaskStatus
 from tests.unit.journal_rows import NOW, assignment, result
 from tests.unit.test_rules import RULES
@@ -217,7 +217,8 @@ class Node(RuleBasedStateMachine):
             return
         self.signatures += 1
         text = f"signature-{self.signatures}"
-        self.take(Decision((Sign(task.id, task.submission, task.attempt, text, b"raw", self.slot + 150),)))
+        fee = Lamports(5_000)
+        self.take(Decision((Sign(task.id, task.submission, task.attempt, text, b"raw", self.slot + 150, fee),)))
 
     def signature(self, which: int) -> Outbox:
         return self.watched[which % len(self.watched)]

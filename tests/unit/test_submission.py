@@ -232,7 +232,7 @@ async def test_nothing_is_sent_where_it_could_not_be_stored(world: World) -> Non
     lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
     world.steps.tell(lander.changed)
 
-    async def full(*_: object) -> None:
+    async def full(*_: object, **_at: object) -> None:
         raise OSError("no space left on the device")
 
     async with running(lander.run()):

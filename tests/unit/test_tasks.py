@@ -281,8 +281,8 @@ async def test_a_step_that_is_interrupted_in_its_commit_still_wakes_who_goes_on(
     applying = asyncio.Event()
     apply = world.journal.apply
 
-    async def slow(*changes: Any) -> None:
-        await apply(*changes)
+    async def slow(*changes: Any, **at: Any) -> None:
+        await apply(*changes, **at)
         applying.set()
         await asyncio.sleep(60)
 

@@ -1,0 +1,92 @@
+"""Questions about tasks, their signatures and their history."""
+
+from collections.abc import Collection
+from typing import Final
+
+from listener.journal.books import Finished, finished_from_row
+from listener.journal.records import Outbox, Task, outbox_from_row, task_from_row
+from listener.journal.rows import Rows
+from listener.journal.states import State
+from shared.ids import Attempt, TaskKey
+
+_OUTBOX: Final = (
+    "id, task, kind, attempt, signature, last_valid_block_height, fee, lamports, status, superseded, slot, error"
+)
+
+
+class TaskReads(Rows):
+    async def task(self, task: int) -> Task:
+        (row,) = await self._rows("SELECT * FROM tasks WHERE id = ?", task)
+        return task_from_row(row)
+
+    async def latest(self, account: str) -> Task | None:
+        """The row with the highest attempt of this account, where it has not moved to the history."""
+        rows = await self._rows("SELECT * FROM tasks WHERE account = ? ORDER BY attempt DESC LIMIT 1", account)
+        return task_from_row(rows[0]) if rows else None
+
+    async def knows(self, account: str, attempt: Attempt) -> bool:
+        """Whether this attempt stands in the journal: as a task, in the history, or passed over."""
+        rows = await self._rows(
+            """SELECT 1 FROM tasks WHERE account = ?1 AND attempt = ?2
+               UNION ALL SELECT 1 FROM history WHERE account = ?1 AND attempt = ?2
+               UNION ALL SELECT 1 FROM passed_over WHERE account = ?1 AND attempt = ?2""",
+            account,
+            attempt,
+        )
+        return bool(rows)
+
+    async def is_over(self, account: str, attempt: Attempt) -> bool:
+        """Whether this attempt, or a higher one, has moved to the history: it ended for good."""
+        sql = "SELECT 1 FROM history WHERE account = ? AND attempt >= ? LIMIT 1"
+        return bool(await self._rows(sql, account, attempt))
+
+    async def tasks_in(self, states: Collection[State]) -> list[Task]:
+        """Those with the nearest deadline first."""
+        marks = ", ".join("?" * len(states))
+        sql = f"SELECT * FROM tasks WHERE state IN ({marks}) ORDER BY deadline, id"  # noqa: S608 (marks only)
+        return [task_from_row(row) for row in await self._rows(sql, *states)]
+
+    async def tasks_of(self, key: TaskKey) -> list[Task]:
+        """Every attempt of this pair that has not moved to the history, the oldest first."""
+        sql = "SELECT * FROM tasks WHERE execution_id = ? AND task_id = ? ORDER BY attempt"
+        return [task_from_row(row) for row in await self._rows(sql, key.execution_id, key.task_id)]
+
+    async def owing(self) -> list[Task]:
+        rows = await self._rows("SELECT * FROM tasks WHERE owed <> 'nothing' ORDER BY id")
+        return [task_from_row(row) for row in rows]
+
+    async def waiting(self) -> list[Task]:
+        """Every task that does not go on by itself now, with why in `waits_for`."""
+        rows = await self._rows("SELECT * FROM tasks WHERE waits_for IS NOT NULL ORDER BY deadline, id")
+        return [task_from_row(row) for row in rows]
+
+    async def watched(self) -> list[Outbox]:
+        """Every signature of which the end is not finalized, sweeps too, the oldest first."""
+        # As the index has it: with placeholders SQLite could not use it.
+        sql = f"SELECT {_OUTBOX} FROM outbox WHERE status IN ('signed', 'confirmed', 'erred') ORDER BY id"  # noqa: S608
+        return [outbox_from_row(row) for row in await self._rows(sql)]
+
+    async def signatures_of(self, task: int) -> list[Outbox]:
+        """Every signature ever made for this task, the oldest first."""
+        sql = f"SELECT {_OUTBOX} FROM outbox WHERE task = ? ORDER BY id"  # noqa: S608 (own columns)
+        return [outbox_from_row(row) for row in await self._rows(sql, task)]
+
+    async def raw(self, outbox: int) -> bytes:
+        """The bytes of a watched signature, as they were and will be sent."""
+        (row,) = await self._rows("SELECT raw FROM outbox WHERE id = ?", outbox)
+        return bytes(row["raw"])
+
+    async def counts(self) -> dict[State, int]:
+        """How many tasks are in which state, without the history."""
+        rows = await self._rows("SELECT state, count(*) AS number FROM tasks GROUP BY state")
+        return {State(row["state"]): row["number"] for row in rows}
+
+    async def finished(self, limit: int) -> list[Finished]:
+        """The newest of the history, the last to end first."""
+        rows = await self._rows("SELECT * FROM history ORDER BY ended_at DESC LIMIT ?", limit)
+        return [finished_from_row(row) for row in rows]
+
+    async def finished_of(self, key: TaskKey) -> list[Finished]:
+        """The history of this pair, the oldest attempt first."""
+        sql = "SELECT * FROM history WHERE execution_id = ? AND task_id = ? ORDER BY attempt"
+        return [finished_from_row(row) for row in await self._rows(sql, key.execution_id, key.task_id)]

@@ -85,6 +85,10 @@ class Intake:
         """Seconds since a newer slot was last notified; None where none was."""
         return self._feed.slot_age_s()
 
+    def seconds_per_slot(self) -> float | None:
+        """None while too few slots were notified."""
+        return self._feed.seconds_per_slot()
+
     @property
     def is_listing_refused(self) -> bool:
         """The provider refuses getProgramAccounts: signature lists alone are followed."""

@@ -1,6 +1,9 @@
 """What the status of a signature means for it and for its task. Pure, like decisions.py."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Final
 
 from listener.alarms import Alarm
@@ -11,7 +14,6 @@ from listener.journal.changes import Change, Complete, Move, Observe
 from listener.journal.records import Outbox, Task
 from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
 from shared.ids import Slot
-from shared.messages import TaskResult
 
 EXPLAINED_BY_THE_ACCOUNT: Final = frozenset(
     {
@@ -26,7 +28,28 @@ EXPLAINED_BY_THE_ACCOUNT: Final = frozenset(
     }
 )
 """After these errors of the program the account is read again: it tells how the task ends."""
+RENT_MISSING: Final = "InsufficientFundsForRent"
+"""Rent rose since the assignment: what is missing is added by the next signature."""
+OUT_OF_UNITS: Final = "OutOfComputeUnits"
+"""The next signature asks for more."""
+NO_FUNDS: Final = frozenset({"InsufficientFundsForFee", "AccountNotFound", "NodeBelowRent"})
+"""The node cannot pay: the submission waits for funds."""
 PAID_BEFORE: Final = "PaidBeforeItWasAssignedAgain"
+MAX_REJECTED: Final = 5
+"""Signatures of one attempt that may land with an error before the last one's counts as final."""
+_FEE_PAYER: Final = 0
+_RAN_OUT: Final = re.compile(r"instruction \d+ failed with (ComputationalBudgetExceeded|ProgramFailedToComplete)")
+
+
+class Sort(Enum):
+    """What an error asks for."""
+
+    FINAL = auto()
+    """The same instruction would be refused again."""
+    MENDED = auto()
+    """A new signature is made, once the account was read again and the cause, where it is ours to mend, is mended."""
+    FUNDS = auto()
+    """The same, once the node has the lamports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +70,22 @@ class Landed:
         if err is None:
             return cls(slot, is_finalized)
         name = None if err.code is None else program.error_name(err.code)
-        return cls(slot, is_finalized, name or err.text, err.instruction is not None)
+        return cls(slot, is_finalized, name or _runtime_error(err), err.instruction is not None)
+
+
+def _runtime_error(err: TransactionError) -> str:
+    if err.text == RENT_MISSING and err.account == _FEE_PAYER:
+        return "NodeBelowRent"
+    return OUT_OF_UNITS if _RAN_OUT.fullmatch(err.text) else err.text
+
+
+def sort(landed: Landed) -> Sort:
+    """Sort the error of what landed, or was simulated, with one."""
+    if landed.error in NO_FUNDS:
+        return Sort.FUNDS
+    if landed.is_of_program and landed.error not in EXPLAINED_BY_THE_ACCOUNT | {OUT_OF_UNITS}:
+        return Sort.FINAL
+    return Sort.MENDED
 
 
 def on_landed(row: Outbox, task: Task | None, landed: Landed) -> Decision:
@@ -59,7 +97,7 @@ def on_landed(row: Outbox, task: Task | None, landed: Landed) -> Decision:
         return Decision((observed,))
     if row.superseded:
         return _on_superseded(row, task, landed, observed)
-    return Decision((observed, *_moves(row, task, landed)))
+    return Decision((observed, *_moves(task, landed)))
 
 
 def _on_superseded(row: Outbox, task: Task, landed: Landed, observed: Observe) -> Decision:
@@ -91,19 +129,30 @@ def on_expired(row: Outbox, task: Task | None) -> Decision:
 
 
 def on_simulated(task: Task, landed: Landed) -> Decision:
-    """A completion that would be refused is not signed. NOTHING: the account explains it, or it may mend itself."""
-    if landed.error is None or _may_mend(landed):
+    """What would be refused is not signed. NOTHING: the account explains it, or it may mend itself."""
+    if landed.error is None or sort(landed) is not Sort.FINAL:
         return NOTHING
-    told = _refused_by_program(task, landed)
-    return Decision((Move(task.id, task.state, State.COMPUTED, landed.error, told, ends_as=State.FAILED),))
+    return Decision((_refused_for_good(task, State.COMPUTED, landed.error),))
 
 
-def _may_mend(landed: Landed) -> bool:
-    return not landed.is_of_program or landed.error in EXPLAINED_BY_THE_ACCOUNT
+def on_rejected_too_often(task: Task, earlier: Sequence[Outbox]) -> Decision:
+    """What landed with an error again and again costs a fee each time: its cause does not mend."""
+    rejected = [
+        row
+        for row in earlier
+        if row.status is OutboxStatus.REJECTED and (row.attempt, row.kind) == (task.attempt, task.submission)
+    ]
+    if len(rejected) < MAX_REJECTED:
+        return NOTHING
+    return Decision((_refused_for_good(task, State.COMPUTED, str(rejected[-1].error)),))
 
 
-def _refused_by_program(task: Task, landed: Landed) -> TaskResult:
-    return failure(task, f"the program refused the result: {landed.error}")
+def _refused_for_good(task: Task, origin: State, error: str) -> Move:
+    """A result that is refused is told as a failure. A failure that is refused ends the task."""
+    if task.submission is SubmissionKind.COMPLETED:
+        told = failure(task, f"the program refused the result: {error}")
+        return Move(task.id, origin, State.COMPUTED, error, told, ends_as=State.FAILED)
+    return Move(task.id, origin, task.ends_as or State.FAILED, error, owed=Owed.UNPAID)
 
 
 def _status(landed: Landed) -> OutboxStatus:
@@ -112,11 +161,11 @@ def _status(landed: Landed) -> OutboxStatus:
     return OutboxStatus.REJECTED if landed.is_finalized else OutboxStatus.ERRED
 
 
-def _moves(row: Outbox, task: Task, landed: Landed) -> tuple[Change, ...]:
+def _moves(task: Task, landed: Landed) -> tuple[Change, ...]:
     if not landed.is_finalized:
         return _on_confirmed(task, landed)
     if landed.error is not None:
-        return _on_rejected(row, task, landed)
+        return _on_rejected(task, landed)
     ends_as = task.ends_as or State.FAILED
     owed = Owed.PAID if ends_as is State.PAID else Owed.UNPAID
     completion = (Complete(task.pair_hash),) if ends_as is State.PAID else ()
@@ -131,16 +180,9 @@ def _on_confirmed(task: Task, landed: Landed) -> tuple[Change, ...]:
     return ()
 
 
-def _on_rejected(row: Outbox, task: Task, landed: Landed) -> tuple[Change, ...]:
+def _on_rejected(task: Task, landed: Landed) -> tuple[Change, ...]:
     """Finalized with an error: the account explains it, or its cause may mend itself, or it is for good."""
     back = () if task.state == State.SUBMITTING else (Move(task.id, task.state, State.SUBMITTING),)
-    if _may_mend(landed):
+    if sort(landed) is not Sort.FINAL:
         return (*back, Move(task.id, State.SUBMITTING, State.COMPUTED))
-    if row.kind is SubmissionKind.COMPLETED:
-        told = _refused_by_program(task, landed)
-        return (
-            *back,
-            Move(task.id, State.SUBMITTING, State.COMPUTED, landed.error, told, ends_as=State.FAILED),
-        )
-    ends_as = task.ends_as or State.FAILED
-    return (*back, Move(task.id, State.SUBMITTING, ends_as, landed.error, owed=Owed.UNPAID))
+    return (*back, _refused_for_good(task, State.SUBMITTING, str(landed.error)))

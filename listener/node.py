@@ -19,6 +19,7 @@ from listener.journal.states import State
 from listener.look import AccountLook, Look
 from listener.look_by_transactions import TransactionLook
 from listener.looks import Looks
+from listener.market import Market, PriceTerms
 from listener.observe import Observer
 from listener.outside import Outside
 from listener.readiness import readiness_checks
@@ -26,6 +27,7 @@ from listener.reconcile import reconcile_for_ever
 from listener.rules import Rules
 from listener.settings import ListenerSettings
 from listener.settlement import Settlement
+from listener.signing import Signer, SigningTerms
 from listener.steps import Steps, owes, signs
 from listener.submission import Submission, Terms
 from listener.tasks import Surroundings, TaskRunner
@@ -56,9 +58,9 @@ class Node:
         if program.by_transactions is not None:
             look = TransactionLook(agreement, program, key.pubkey(), journal)
         observer = Observer(look, Rules.of(settings), chain_clock, steps)
-        submission = Submission(
-            endpoints, agreement, program, key, observer, chain_clock, steps, Terms.of(settings)
-        )
+        market = Market(endpoints, PriceTerms.of(settings), lambda: self._intake.seconds_per_slot(), clock)
+        signer = Signer(endpoints, market, program, key, steps, SigningTerms.of(settings))
+        submission = Submission(agreement, program, signer, observer, chain_clock, steps, Terms.of(settings))
         surroundings = Surroundings(
             steps=steps,
             compute=self._compute,

@@ -8,13 +8,12 @@ from listener.chain.agreement import Agreement
 from listener.chain.budget import Urgency
 from listener.chain.endpoints import Endpoints
 from listener.compute_client import ComputeClient
+from listener.fees import BASE_FEE
 from listener.health import CheckNow
 from listener.intake import Intake
 from listener.journal.journal import Journal
 from listener.settings import ListenerSettings
 
-FEE_LAMPORTS: Final = 5_000
-"""What the chain takes for one signature."""
 LOW_BALANCE_FEES: Final = 100
 """Below this many submissions' fees the balance is called low."""
 
@@ -59,7 +58,7 @@ def readiness_checks(
 
     async def balance() -> tuple[bool, str, str | None]:
         lamports = await endpoints.ask(lambda rpc: rpc.get_balance(node), Urgency.WORK)
-        is_enough = lamports >= LOW_BALANCE_FEES * FEE_LAMPORTS
+        is_enough = lamports >= LOW_BALANCE_FEES * BASE_FEE
         return is_enough, f"{lamports} lamports", f"send some SOL for fees to {node}"
 
     async def compute_ready() -> tuple[bool, str, str | None]:

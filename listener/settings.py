@@ -57,10 +57,22 @@ class ListenerSettings(BaseSettings):
         frozenset(), description="Comma-separated requesters (base58) that are never served."
     )
     priority_fee_micro_lamports: int = Field(
-        0, ge=0, description="Priority fee per compute unit, in micro-lamports."
+        0, ge=0, description="Priority fee per unit of the chain's compute units, in micro-lamports."
     )
-    compute_unit_limit: int = Field(
-        60_000, ge=1, le=1_400_000, description="Limit of the chain's compute units of one submission."
+    priority_fee_percentile: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="Percentile of recent slots' priority fees that is bid instead; none bids the fixed one.",
+    )
+    fee_share: float = Field(
+        0.2, gt=0, le=1, description="Share of a task's reward that the fees of its submission may cost."
+    )
+    compute_unit_limit: int | None = Field(
+        None,
+        ge=1,
+        le=1_400_000,
+        description="Limit of the chain's compute units of one submission; none takes a fifth more than it needs.",
     )
     list_interval_s: float = Field(120.0, gt=0, description="Seconds between two listings of the live accounts.")
     backfill_interval_s: float = Field(30.0, gt=0, description="Seconds between two backfills of signatures.")

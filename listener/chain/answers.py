@@ -42,11 +42,15 @@ class ProgramAccounts:
 
 @dataclass(frozen=True, slots=True)
 class TransactionError:
-    """Why a transaction failed. `code` is a program's own number, raised by the instruction at `instruction`."""
+    """Why a transaction failed. `code` is a program's own number, raised by the instruction at `instruction`.
+
+    `account` is the index of the account that the runtime blames.
+    """
 
     text: str
     instruction: int | None = None
     code: int | None = None
+    account: int | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -148,6 +152,8 @@ def transaction_error(value: object) -> TransactionError | None:
             return TransactionError(_shown(name))
         case {"InstructionError": [int(index), cause]} if 0 <= index < 256:
             return _instruction_error(index, cause)
+        case {"InsufficientFundsForRent": {"account_index": int(index)}} if 0 <= index < 256:
+            return TransactionError("InsufficientFundsForRent", account=index)
         case dict():
             return TransactionError(_shown(", ".join(value)) or "an error without a name")
         case _:

@@ -22,6 +22,7 @@ from listener.chain import answers
 from listener.chain import json_values as read
 from listener.chain.answers import TransactionError
 from listener.chain.json_values import member
+from listener.chain.slot_pace import SlotPace
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import RpcInvalid
@@ -105,10 +106,15 @@ class LogFeed:
         self._rng = rng
         self._slot = Slot(0)
         self._advanced_at: float | None = None
+        self._pace = SlotPace(clock)
 
     def slot_age_s(self) -> float | None:
         """Seconds since the slot last rose; None where none was seen yet."""
         return None if self._advanced_at is None else self._clock.monotonic() - self._advanced_at
+
+    def seconds_per_slot(self) -> float | None:
+        """None while too few slots were seen."""
+        return self._pace.seconds()
 
     async def messages(self) -> AsyncIterator[FeedMessage]:
         """For ever: what comes, and `Connected` before what comes on each new connection."""
@@ -152,6 +158,7 @@ class LogFeed:
                 if message.slot <= self._slot:
                     continue
                 self._slot = message.slot
+                self._pace.note(message.slot)
                 self._advanced_at = self._clock.monotonic()
                 silent_at = self._advanced_at + self._silence_s
             if message is not None:

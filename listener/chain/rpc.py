@@ -218,6 +218,14 @@ class Rpc:
             None if units is None else integer(units, "unitsConsumed"),
         )
 
+    async def get_recent_prioritization_fees(self) -> list[int]:
+        """Of each recent slot the least price that landed, in micro-lamports per compute unit.
+
+        No accounts are named: those that a requester chose could make any price.
+        """
+        rows = sequence(await self._call("getRecentPrioritizationFees"), "getRecentPrioritizationFees")
+        return [integer(member(row, "prioritizationFee", "a slot's fee"), "prioritizationFee") for row in rows]
+
     async def get_balance(self, address: Pubkey, commitment: Commitment = "confirmed") -> Lamports:
         result = await self._call("getBalance", str(address), _config(commitment))
         return Lamports(integer(member(result, "value", "getBalance"), "a balance"))

@@ -15,6 +15,7 @@ from solders.transaction import SanitizeError, Transaction, VersionedTransaction
 
 from listener.chain import transaction_v1
 from listener.chain.transaction_v1 import CompiledInstruction, ParsedTransaction
+from listener.fees import BASE_FEE, priority_fee
 from shared.errors import RpcInvalid
 from shared.ids import Lamports
 
@@ -30,10 +31,6 @@ __all__ = [
 
 MAX_TRANSACTION_BYTES: Final = 1232
 """Of legacy and version 0: what fits into one packet."""
-
-
-BASE_FEE: Final = Lamports(5_000)
-"""What the chain takes for one signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +56,8 @@ def sign_transaction(
     """
     message = _message(instructions, payer.pubkey(), blockhash, compute_unit_limit, compute_unit_price)
     transaction = Transaction([payer], message, blockhash)
-    priority = -(-compute_unit_limit * compute_unit_price // 1_000_000)  # rounded up, as the runtime does
-    return SignedTransaction(transaction.signatures[0], bytes(transaction), Lamports(BASE_FEE + priority))
+    fee = Lamports(BASE_FEE + priority_fee(compute_unit_price, compute_unit_limit))
+    return SignedTransaction(transaction.signatures[0], bytes(transaction), fee)
 
 
 def unsigned_transaction(

@@ -51,6 +51,8 @@ TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.COMPUTED, State.ACCEPTED): "intake: goes on under a new attempt",
     (State.COMPUTED, State.SUBMITTING): "submission: signed and stored",
     (State.COMPUTED, State.CANCELLED): "submission or intake: the account is no longer ours to end",
+    (State.COMPUTED, State.FAILED): "submission: it cannot be told",
+    (State.COMPUTED, State.REFUSED): "submission: it cannot be told",
     (State.COMPUTED, State.MISSED): "submission: the landing margin before the deadline is reached",
     (State.SUBMITTING, State.CONFIRMED): "lander: it landed",
     (State.SUBMITTING, State.COMPUTED): "lander: it expired or erred",

@@ -4,7 +4,10 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
+from solders.compute_budget import set_compute_unit_limit, set_compute_unit_price
+from solders.system_program import TransferParams, transfer
 
+from listener.compute_units import UNITS_PER_BUILTIN, limit_for, of_reference_program
 from tests.program.chain import Chain, build
 from tests.program.world import World
 
@@ -60,3 +63,34 @@ def test_only_assign_task_costs_more_for_some_ids_than_for_others(size: str) -> 
         (units,) = {units[name] - skipped * step for skipped, units in seen}
         print(f"{size}, {name}: {units:,} compute units")
         assert units <= limit
+
+
+def submitted(id_length: int, uris: tuple[str, ...], message: str) -> dict[int, int]:
+    """The units that each of the node's transactions takes, by the bytes of its instruction's data."""
+    seen = {}
+    for is_failure in (False, True):
+        world = World(Chain())
+        world.pair = replace(world.pair, execution_id="e" * id_length, task_id="t" * id_length)
+        world.assign(
+            execution_id="e" * id_length, task_id="t" * id_length, expected_output_count=max(1, len(uris))
+        )
+        attempt = world.head.attempt
+        told = world.pair.task_failed(attempt, message) if is_failure else world.pair.task_completed(attempt, uris)
+        top_up = transfer(
+            TransferParams(from_pubkey=world.node.pubkey(), to_pubkey=world.pair.address, lamports=1)
+        )
+        budget = [set_compute_unit_limit(200_000), set_compute_unit_price(1)]
+        units = world.chain.accepted([*budget, top_up, told], world.node).compute_units
+        seen[len(told.data)] = units - 3 * UNITS_PER_BUILTIN
+    return seen
+
+
+@pytest.mark.parametrize("id_length", [1, 36, 64])
+@pytest.mark.parametrize(("count", "length"), [(1, 20), (1, 135), (1, 400), (2, 100), (4, 160), (8, 20), (8, 80)])
+def test_the_limit_of_a_submission_is_a_fifth_above_what_it_takes(id_length: int, count: int, length: int) -> None:
+    uris = (("s3://b/" + "k" * 400)[:length],) * count
+    for data_bytes, units in submitted(id_length, uris, "x" * (count * 32)).items():
+        said = of_reference_program(data_bytes)
+        print(f"{data_bytes} bytes of data: {units:,} compute units, at most {said:,}")
+        assert units <= said
+        assert units * 6 <= limit_for(said) * 5

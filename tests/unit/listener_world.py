@@ -95,6 +95,8 @@ class ScriptedRpc:
         self.finalized_slot = 0
         self.simulated: list[bytes] = []
         self.simulation_err: TransactionError | None = None
+        self.simulated_units = 10_000
+        self.slot_fees: list[int] = []
 
     def _on(self, method: str) -> None:
         self.asked[method] += 1
@@ -153,7 +155,7 @@ class ScriptedRpc:
 
     async def get_latest_blockhash(self) -> LatestBlockhash:
         self._on("get_latest_blockhash")
-        return LatestBlockhash(Hash.default(), self.height + 150)
+        return LatestBlockhash(Hash(self.height.to_bytes(32)), self.height + 150)
 
     async def get_slot(self, _commitment: str = "confirmed") -> int:
         self._on("get_slot")
@@ -162,7 +164,11 @@ class ScriptedRpc:
     async def simulate_transaction(self, raw: bytes) -> Simulation:
         self._on("simulate_transaction")
         self.simulated.append(raw)
-        return Simulation(Slot(self.slot), self.simulation_err, (), None)
+        return Simulation(Slot(self.slot), self.simulation_err, (), self.simulated_units)
+
+    async def get_recent_prioritization_fees(self) -> list[int]:
+        self._on("get_recent_prioritization_fees")
+        return self.slot_fees
 
     async def get_clock(self, _commitment: str = "confirmed") -> float:
         self._on("get_clock")

@@ -83,7 +83,10 @@ def test_a_transaction_of_another_kind_is_invalid(wrong: object) -> None:
     [
         (None, None),
         ("AccountNotFound", TransactionError("AccountNotFound")),
-        ({"InsufficientFundsForRent": {"account_index": 0}}, TransactionError("InsufficientFundsForRent")),
+        (
+            {"InsufficientFundsForRent": {"account_index": 0}},
+            TransactionError("InsufficientFundsForRent", account=0),
+        ),
         (
             {"InstructionError": [2, {"Custom": 6042}]},
             TransactionError("instruction 2 failed with custom error 6042", 2, 6042),

@@ -41,6 +41,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "get_slot": (),
     "get_clock": (),
     "get_rent": (100,),
+    "get_recent_prioritization_fees": (),
     "request_airdrop": (KEY, 5),
 }
 
@@ -85,6 +86,7 @@ def test_every_call_is_tried() -> None:
         ("get_clock", clock(1_700_000_000), 1_700_000_000),
         ("get_clock", clock(-5), -5),
         ("get_rent", 890_880, 890_880),
+        ("get_recent_prioritization_fees", [{"slot": 7, "prioritizationFee": 5}], [5]),
         ("get_transaction", None, None),
     ],
 )  # fmt: skip
@@ -182,7 +184,8 @@ HOSTILE: list[Any] = [
 
 @pytest.mark.parametrize("name", [*CALLS, "send_transaction"])
 async def test_no_result_of_another_kind_passes(server: RpcServer, name: str) -> None:
-    allowed = {"get_signatures_for_address": [[]], "get_transaction": [None]}.get(name, [])
+    empty = {"get_signatures_for_address": [[]], "get_recent_prioritization_fees": [[]], "get_transaction": [None]}
+    allowed = empty.get(name, [])
     for result in HOSTILE:
         if result in allowed:
             continue

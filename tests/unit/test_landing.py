@@ -3,12 +3,28 @@ import dataclasses
 import pytest
 
 from listener.alarms import Alarm
+from listener.chain.answers import transaction_error
 from listener.journal.changes import Complete, Move, Observe
 from listener.journal.records import Outbox, Task
 from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
-from listener.landing import PAID_BEFORE, Landed, on_expired, on_landed, on_lost
+from listener.landing import (
+    EXPLAINED_BY_THE_ACCOUNT,
+    OUT_OF_UNITS,
+    PAID_BEFORE,
+    RENT_MISSING,
+    Landed,
+    Sort,
+    on_expired,
+    on_landed,
+    on_lost,
+    sort,
+)
 from shared.ids import Attempt, Lamports, Slot
+from tests.unit.chain_bytes import program
 from tests.unit.journal_rows import assignment, failed_row, task_row
+
+PROGRAM = program()
+CODES = {str(PROGRAM.error_name(code)): code for code in range(6000, 6100) if PROGRAM.error_name(code)}
 
 
 def task(state: State = State.SUBMITTING, success: bool = True) -> Task:
@@ -154,3 +170,31 @@ def test_a_sweep_is_watched_like_any_signature_and_moves_no_task() -> None:
     assert on_expired(sweep, None).changes == (Observe(5, OutboxStatus.SIGNED, OutboxStatus.EXPIRED),)
     confirmed = row(OutboxStatus.CONFIRMED, task=None, kind=SubmissionKind.SWEEP)
     assert on_lost(confirmed, None).changes == (Observe(5, OutboxStatus.CONFIRMED, OutboxStatus.SIGNED),)
+
+
+@pytest.mark.parametrize(
+    ("err", "name", "sorted_as"),
+    [
+        ({"InstructionError": [2, {"Custom": CODES["OutputUriCount"]}]}, "OutputUriCount", Sort.FINAL),
+        ({"InstructionError": [2, {"Custom": CODES["WrongAttempt"]}]}, "WrongAttempt", Sort.MENDED),
+        ({"InstructionError": [2, "InvalidArgument"]}, "instruction 2 failed with InvalidArgument", Sort.FINAL),
+        ({"InstructionError": [2, "ComputationalBudgetExceeded"]}, OUT_OF_UNITS, Sort.MENDED),
+        ({"InstructionError": [2, "ProgramFailedToComplete"]}, OUT_OF_UNITS, Sort.MENDED),
+        ({"InsufficientFundsForRent": {"account_index": 1}}, RENT_MISSING, Sort.MENDED),
+        ({"InsufficientFundsForRent": {"account_index": 0}}, "NodeBelowRent", Sort.FUNDS),
+        ("InsufficientFundsForFee", "InsufficientFundsForFee", Sort.FUNDS),
+        ("AccountNotFound", "AccountNotFound", Sort.FUNDS),
+        ("BlockhashNotFound", "BlockhashNotFound", Sort.MENDED),
+        ("WouldExceedMaxBlockCostLimit", "WouldExceedMaxBlockCostLimit", Sort.MENDED),
+    ],
+)
+def test_each_error_is_named_and_sorted_by_what_it_asks_for(err: object, name: str, sorted_as: Sort) -> None:
+    landed = Landed.of(Slot(9), transaction_error(err), PROGRAM, is_finalized=True)
+    assert (landed.error, sort(landed)) == (name, sorted_as)
+
+
+def test_every_error_of_the_program_is_final_or_explained_by_the_account() -> None:
+    assert set(CODES) >= EXPLAINED_BY_THE_ACCOUNT
+    for name in CODES:
+        expected = Sort.MENDED if name in EXPLAINED_BY_THE_ACCOUNT else Sort.FINAL
+        assert sort(Landed(Slot(9), True, name, True)) is expected

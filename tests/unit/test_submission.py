@@ -20,11 +20,10 @@ from shared.errors import ChainError, RpcUnavailable
 from shared.ids import Attempt, Slot
 from tests.unit.chain_bytes import PROGRAM_ID, ExecutionBytes
 from tests.unit.journal_rows import NOW, failed_row, signature
-from tests.unit.listener_world import ACCOUNT, KEY, NODE, OURS, PROGRAM, FastClock, World, assigned, running, until
+from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, FastClock, World, assigned, running, until
+from tests.unit.signing_world import signer_of
 
-TERMS = Terms(
-    commitment="confirmed", landing_margin_s=15.0, compute_unit_limit=60_000, priority_fee_micro_lamports=0
-)
+TERMS = Terms(commitment="confirmed", landing_margin_s=15.0)
 FIRST = str(Signature(bytes([1] * 64)))
 
 
@@ -42,15 +41,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 async def submit(world: World, task: Task, **changed: Any) -> float:
     terms = dataclasses.replace(TERMS, **changed)
+    signer = signer_of(world)
     submission = Submission(
-        world.endpoints,
-        world.agreement,
-        PROGRAM,
-        KEY,
-        world.observer,
-        world.chain_clock,
-        world.steps,
-        terms,
+        world.agreement, PROGRAM, signer, world.observer, world.chain_clock, world.steps, terms
     )
     return await submission.submit(task)
 

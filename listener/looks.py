@@ -5,11 +5,12 @@ import logging
 import random
 from typing import Final
 
+from listener.alarms import Alarm, sound
 from listener.journal.records import EventRow
 from listener.observe import Observer
 from shared.backoff import Backoff
 from shared.clock import Clock
-from shared.errors import ChainError
+from shared.errors import ChainError, Disputed
 from shared.ids import Attempt, Slot
 from shared.logs import fields
 
@@ -41,6 +42,9 @@ class Looks:
             try:
                 async with self._places:
                     await self._observer.observe(account, at_least, events, listed=listed)
+            except Disputed as error:
+                sound(Alarm.DISPUTED, account=account, error=str(error))
+                return False  # the next listing asks again
             except ChainError as error:
                 log.info("an account cannot be read yet", extra=fields(account=account, error=str(error)))
                 await self._clock.sleep(RETRY.delay_s(failures, self._rng))

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from listener.alarms import Alarm
+from listener.alarms import Alarm, sound
 from listener.chain_clock import ChainClock
 from listener.computation import on_refused_by_compute, on_result, on_status, on_time, stopped
 from listener.compute_client import Accepted, ComputeClient, Finished, Stopped, Storing
 from listener.decisions import Decision
-from listener.journal.changes import Move
+from listener.journal.changes import Move, Wait
 from listener.journal.records import Task
-from listener.journal.states import UNSIGNED, State
+from listener.journal.states import UNSIGNED, State, WaitsFor
 from listener.steps import Steps
 from shared.backoff import Backoff
 from shared.errors import (
@@ -28,6 +28,7 @@ from shared.errors import (
     ComputeError,
     ComputeRefused,
     ComputeUnavailable,
+    Disputed,
     StateConflict,
 )
 from shared.ids import UnixSeconds
@@ -38,6 +39,8 @@ MAX_DRIVEN: Final = 512
 """Tasks driven at once, those with the nearest deadline first; the others wait in the journal."""
 LONG_POLL_S: Final = 30
 RETRY: Final = Backoff(base_s=0.2, cap_s=10.0)
+DISPUTED_S: Final = 5.0
+"""Between two looks at what endpoints disagree on."""
 
 log = logging.getLogger("listener.tasks")
 
@@ -140,12 +143,21 @@ class Drive:
             return 0.0
         except ComputeBusy as busy:
             return busy.retry_after_s
+        except Disputed as dispute:
+            return await self._wait_for_agreement(task, dispute)
         except (ComputeError, ChainError) as error:
             self._failures += 1
             log.warning("waits", extra=fields(**task.log_fields, error=str(error)))
             return RETRY.delay_s(self._failures - 1, self._rng)
         self._failures = 0
         return pause_s
+
+    async def _wait_for_agreement(self, task: Task, dispute: Disputed) -> float:
+        """Nothing is signed, dropped or given up until endpoints agree, or the deadline has passed."""
+        if task.waits_for is not WaitsFor.AGREEMENT:
+            sound(Alarm.DISPUTED, **task.log_fields, error=str(dispute))
+            await self._with.steps.take(task, Decision((Wait(task.id, task.state, WaitsFor.AGREEMENT),)))
+        return DISPUTED_S
 
     async def _step(self, task: Task) -> float:
         now = await self._with.chain_clock.now()

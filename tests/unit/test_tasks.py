@@ -13,9 +13,9 @@ from listener.compute_client import Accepted, Finished, Stopped, Storing
 from listener.journal.changes import Move
 from listener.journal.journal import Journal
 from listener.journal.records import Task
-from listener.journal.states import Owed, State
-from listener.tasks import Drive, Surroundings, TaskRunner
-from shared.errors import ComputeBusy, ComputeConflict, ComputeRefused, ComputeUnavailable
+from listener.journal.states import Owed, State, WaitsFor
+from listener.tasks import DISPUTED_S, Drive, Surroundings, TaskRunner
+from shared.errors import ComputeBusy, ComputeConflict, ComputeRefused, ComputeUnavailable, Disputed
 from shared.ids import Attempt
 from shared.messages import Stage, TaskResult, TaskStatus
 from tests.unit.journal_rows import NOW, result
@@ -311,3 +311,23 @@ async def test_a_process_that_stops_is_heard_while_a_step_is_being_put_away(worl
     driving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await driving
+
+
+async def test_a_task_that_endpoints_dispute_waits_and_is_alarmed_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = await world.taken(State.COMPUTED)
+    tries = 0
+
+    async def disputed(_task: Task) -> float:
+        nonlocal tries
+        tries += 1
+        raise Disputed("two endpoints disagree")
+
+    drive = Drive(surroundings(world, disputed), task.id, asyncio.Event(), random.Random(1))  # type: ignore[arg-type]
+    for _ in range(2):
+        assert await drive._attempt(await world.task()) == DISPUTED_S
+    waits = await world.task()
+    assert (waits.state, waits.waits_for) == (State.COMPUTED, WaitsFor.AGREEMENT)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["disputed"]
+    assert tries == 2

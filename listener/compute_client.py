@@ -1,5 +1,6 @@
 """The way to the compute process: HTTP as the protocol has it, every answer as a value or a typed error."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
@@ -51,10 +52,14 @@ def compute_http(url: str, token: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=url,
         headers={"Authorization": f"Bearer {token}"},
-        timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        timeout=_timeout(ANSWER_TIMEOUT_S),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         trust_env=False,
     )
+
+
+def _timeout(limit_s: float) -> httpx.Timeout:
+    return httpx.Timeout(limit_s, connect=CONNECT_TIMEOUT_S)
 
 
 class ComputeClient:
@@ -75,7 +80,7 @@ class ComputeClient:
     async def status(self, key: TaskKey, wait_s: int, stage: Stage | None) -> TaskStatus | None:
         """Where the task is; waits while it is in `stage`, at most `wait_s`. None where the pair is unknown."""
         params: dict[str, str | int] = {"wait": wait_s} | ({"stage": stage.value} if stage else {})
-        answer = await self._call("GET", _path(key), params=params, timeout=wait_s + ANSWER_TIMEOUT_S)
+        answer = await self._call("GET", _path(key), wait_s, params=params)
         if answer.status_code == 404:
             return None
         return _parsed(TaskStatus.model_validate_json, answer) if answer.status_code == 200 else _raise(answer)
@@ -107,10 +112,14 @@ class ComputeClient:
             _raise(answer)
         return _parsed(Readiness.model_validate_json, answer)
 
-    async def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
+    async def _call(self, method: str, path: str, wait_s: float = 0.0, **options: Any) -> httpx.Response:
+        limit_s = wait_s + ANSWER_TIMEOUT_S
         try:
-            return await self._http.request(method, path, **options)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(
+                limit_s
+            ):  # httpx has limits for each piece only, and pieces may come for ever
+                return await self._http.request(method, path, timeout=_timeout(limit_s), **options)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise ComputeUnavailable(f"{method} {path}: {type(error).__name__} {error}") from error
 
 

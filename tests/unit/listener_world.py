@@ -43,6 +43,7 @@ from listener.look_by_transactions import TransactionLook
 from listener.looks import Looks
 from listener.observe import Observer
 from listener.steps import Steps
+from shared.clock import Clock
 from shared.errors import RpcInvalid
 from shared.ids import Slot, TaskKey
 from shared.messages import Stage, TaskRequest
@@ -226,9 +227,9 @@ def endpoints_of(*rpcs: Any) -> Endpoints:
 class World:
     """A journal, an endpoint whose chain holds one assignment, and what looks at it."""
 
-    def __init__(self, journal: Journal, of: Program = PROGRAM) -> None:
+    def __init__(self, journal: Journal, of: Program = PROGRAM, clock: Clock | None = None) -> None:
         self.journal = journal
-        self.clock = FastClock()
+        self.clock = clock or FastClock()
         self.rpc: Any = ScriptedRpc()
         self.endpoints = endpoints_of(self.rpc)
         self.agreement = Agreement(self.endpoints, self.clock)

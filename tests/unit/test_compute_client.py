@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
+import listener.compute_client as compute_client
 from listener.compute_client import (
     BUSY_RETRY_S,
     MAX_RETRY_S,
@@ -200,6 +202,35 @@ async def test_no_usable_answer_is_one_error_for_every_call(reply: Reply) -> Non
         for call in every_call(client):
             with pytest.raises(ComputeUnavailable):
                 await call()
+
+
+async def test_an_answer_that_comes_byte_by_byte_and_never_ends_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compute_client, "ANSWER_TIMEOUT_S", 0.5)
+
+    dripping: set[asyncio.Task[None] | None] = set()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dripping.add(asyncio.current_task())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with compute_http(f"http://127.0.0.1:{port}", "secret") as http:
+        for call in every_call(ComputeClient(http)):
+            begun = time.monotonic()
+            with pytest.raises(ComputeUnavailable):
+                await call()
+            assert time.monotonic() - begun < 5
+    server.close()
+    await asyncio.gather(*filter(None, dripping))
 
 
 async def test_a_wrong_token_is_named() -> None:

@@ -68,6 +68,19 @@ class Agreement:
         agreed = _agreed(question, answers)
         return await self._once_more(question, answers, commitment, urgency) if agreed is None else agreed
 
+    async def each(self, ask: Callable[[Rpc], Awaitable[_T]], urgency: Urgency = Urgency.WORK) -> list[_T]:
+        """What two endpoints say where there are two, for the caller to choose from; at least one answer.
+
+        Raises ChainError where none answers.
+        """
+
+        async def read(rpc: Rpc, _: Slot, __: Commitment) -> _T:
+            return await ask(rpc)
+
+        question = Question("a value", read, same=lambda _: None, slot=lambda _: Slot(0))
+        answers = await _ask(self._endpoints.well()[:2], question, Slot(0), "confirmed", urgency)
+        return list(answers.values()) or [await self._endpoints.ask(ask, urgency)]
+
     async def _by_one(
         self,
         asked: list[Endpoint],

@@ -152,3 +152,16 @@ async def test_what_is_no_answer_of_the_endpoint_is_not_swallowed() -> None:
     question = Question("the account", ask, same=lambda told: told[1], slot=lambda told: told[0])
     with pytest.raises(Wrong):
         await court.agreement.on(question, Slot(0), "confirmed")
+
+
+async def test_each_of_two_is_heard_and_one_that_is_silent_is_left_out() -> None:
+    one, other, third = Witness("10"), Witness("20"), Witness("30")
+    court = Court(one, other, third)
+
+    async def ask(rpc: Any) -> int:
+        return int((await rpc.told(0, "confirmed"))[1])
+
+    assert await court.agreement.each(ask) == [10, 20]
+    one.is_silent = True
+    assert await court.agreement.each(ask) == [20]
+    assert await court.agreement.each(ask) == [20, 30]

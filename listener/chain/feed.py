@@ -16,7 +16,8 @@ from typing import Final, Protocol
 import websockets
 from solders.pubkey import Pubkey
 from solders.signature import Signature
-from websockets.asyncio.client import connect
+from websockets import Data
+from websockets.asyncio.client import ClientConnection, connect
 
 from listener.chain import answers
 from listener.chain import json_values as read
@@ -78,9 +79,19 @@ Connect = Callable[[str], AbstractAsyncContextManager[Connection]]
 """Opens a websocket to a URL, and closes it after the block."""
 
 
+class _Websocket(ClientConnection):
+    async def recv(self, decode: bool | None = None) -> Data:  # type: ignore[override] # without its overloads
+        try:
+            return await super().recv(decode)
+        except AssertionError as error:
+            # Where the library's own `recv` is cancelled in the moment in which one more fragment of a message comes.
+            raise asyncio.CancelledError from error
+
+
 def websocket(url: str) -> AbstractAsyncContextManager[Connection]:
     return connect(
         url,
+        create_connection=_Websocket,
         open_timeout=OPEN_TIMEOUT_S,
         close_timeout=CLOSE_TIMEOUT_S,
         max_size=MAX_MESSAGE_BYTES,

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from solders.pubkey import Pubkey
 from solders.signature import Signature
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.frames import Frame, Opcode
 
-from listener.chain.feed import Connected, FeedMessage, LogFeed, Notification, SlotSeen
+from listener.chain.feed import Connected, FeedMessage, LogFeed, Notification, SlotSeen, websocket
 from shared.clock import SystemClock
 from shared.ids import Slot
 
@@ -258,3 +260,21 @@ async def test_it_knows_how_old_the_last_slot_is() -> None:
         await first(followed, 2)
         age_s = followed.slot_age_s()
     assert age_s is not None and 0 <= age_s < 10
+
+
+async def test_a_message_in_fragments_may_be_given_up_at_any_moment() -> None:
+    async def begin(server: Server, connection: ServerConnection) -> None:
+        async def fragments() -> AsyncIterator[str]:
+            yield "{"
+            await asyncio.sleep(30)
+
+        await connection.send(fragments())
+
+    async with serving(begin) as server, websocket(f"ws://127.0.0.1:{server.port}") as connection:
+        assert isinstance(connection, ClientConnection)
+        receiving = asyncio.create_task(connection.recv())
+        await asyncio.sleep(0.2)
+        connection.data_received(Frame(Opcode.CONT, b"1", fin=False).serialize(mask=False))
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving

@@ -4,7 +4,7 @@ from typing import Final
 
 from listener.alarms import Alarm
 from listener.decisions import CANCELLED_BY_REQUESTER, NOTHING, Decision, cancelled, cut_to_bytes, failure
-from listener.journal.changes import Move, Restart
+from listener.journal.changes import Measure, Move, Restart
 from listener.journal.records import Task
 from listener.journal.states import Owed, State
 from listener.rules import is_too_late
@@ -43,7 +43,8 @@ def on_result(task: Task, result: TaskResult, reason: str | None) -> Decision:
     if (result.execution_id, result.task_id) != (task.execution_id, task.task_id):
         result, reason = failure(task, "compute answered with the result of another task"), "ResultOfAnotherTask"
     if result.success:
-        return Decision((Move(task.id, task.state, State.COMPUTED, result=result, ends_as=State.PAID),))
+        computed = Move(task.id, task.state, State.COMPUTED, result=result, ends_as=State.PAID)
+        return Decision((computed, Measure(task.model_id, task.compute_units, result.execution_time / 1000)))
     if task.state == State.CANCELLING:
         return Decision((cancelled(task, CANCELLED_BY_REQUESTER),))
     cut = result.model_copy(update={"error_message": cut_to_bytes(result.error_message or "failed")})

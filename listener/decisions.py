@@ -11,7 +11,15 @@ from listener.alarms import Alarm
 from listener.chain.accounts import LIVE_STATES, ExecutionState
 from listener.journal.changes import Change, Insert, Move, PassOver, Renumber, Restart, Seen, Supersede
 from listener.journal.records import Assignment, Task
-from listener.journal.states import ENDED, UNSIGNED, Owed, State, SubmissionKind
+from listener.journal.states import (
+    COMPLETED_BEFORE,
+    ENDED,
+    ENDED_ELSEWHERE,
+    UNSIGNED,
+    Owed,
+    State,
+    SubmissionKind,
+)
 from listener.rules import Accept, Miss, Refuse, Rules, judge
 from shared.ids import Slot
 from shared.messages import TaskResult
@@ -22,9 +30,6 @@ MAX_ERROR_MESSAGE_BYTES: Final = 256
 CANCELLED_BY_REQUESTER: Final = "CancelledByRequester"
 ACCOUNT_GONE: Final = "AccountGone"
 REASSIGNED: Final = "Reassigned"
-ENDED_ELSEWHERE: Final = "EndedElsewhere"
-"""The account shows an end that none of this journal's signatures made; settlement finds out which."""
-COMPLETED_BEFORE: Final = "CompletedBefore"
 _TAKEN_BACK_BY_FORKS: Final = frozenset({CANCELLED_BY_REQUESTER, ACCOUNT_GONE, ENDED_ELSEWHERE})
 
 

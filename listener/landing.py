@@ -10,9 +10,9 @@ from listener.alarms import Alarm
 from listener.chain.answers import TransactionError
 from listener.chain.idl import Program
 from listener.decisions import NOTHING, Decision, failure
-from listener.journal.changes import Change, Complete, Move, Observe
+from listener.journal.changes import Book, Change, Complete, Move, Observe
 from listener.journal.records import Outbox, Task
-from listener.journal.states import OutboxStatus, Owed, State, SubmissionKind
+from listener.journal.states import LedgerKind, OutboxStatus, Owed, State, SubmissionKind
 from shared.ids import Slot
 
 EXPLAINED_BY_THE_ACCOUNT: Final = frozenset(
@@ -93,11 +93,26 @@ def on_landed(row: Outbox, task: Task | None, landed: Landed) -> Decision:
     observed = Observe(row.id, row.status, _status(landed), landed.slot, landed.error)
     if observed.to is row.status and landed.slot == row.slot:
         return NOTHING
+    books = _books(row, task, landed)
     if task is None:
-        return Decision((observed,))
+        return Decision((observed, *books))
     if row.superseded:
-        return _on_superseded(row, task, landed, observed)
-    return Decision((observed, *_moves(task, landed)))
+        superseded = _on_superseded(row, task, landed, observed)
+        return Decision((*superseded.changes, *books), superseded.alarm)
+    return Decision((observed, *_moves(task, landed), *books))
+
+
+def _books(row: Outbox, task: Task | None, landed: Landed) -> tuple[Book, ...]:
+    """What a signature moved, once that is final. With an error it moved its fee only."""
+    if not landed.is_finalized:
+        return ()
+    books = [Book(LedgerKind.FEE, -row.fee, row.signature, task)]
+    if landed.error is None and row.kind is SubmissionKind.COMPLETED and task is not None:
+        books.append(Book(LedgerKind.REWARD, task.reward, row.signature, task))
+    if landed.error is None and row.lamports:
+        kind = LedgerKind.RENT if row.kind is SubmissionKind.COMPLETED else LedgerKind.SWEEP
+        books.append(Book(kind, -row.lamports, row.signature, task))
+    return tuple(books)
 
 
 def _on_superseded(row: Outbox, task: Task, landed: Landed, observed: Observe) -> Decision:
@@ -132,7 +147,7 @@ def on_simulated(task: Task, landed: Landed) -> Decision:
     """What would be refused is not signed. NOTHING: the account explains it, or it may mend itself."""
     if landed.error is None or sort(landed) is not Sort.FINAL:
         return NOTHING
-    return Decision((_refused_for_good(task, State.COMPUTED, landed.error),))
+    return Decision(_refused_for_good(task, State.COMPUTED, landed.error))
 
 
 def on_rejected_too_often(task: Task, earlier: Sequence[Outbox]) -> Decision:
@@ -144,15 +159,20 @@ def on_rejected_too_often(task: Task, earlier: Sequence[Outbox]) -> Decision:
     ]
     if len(rejected) < MAX_REJECTED:
         return NOTHING
-    return Decision((_refused_for_good(task, State.COMPUTED, str(rejected[-1].error)),))
+    return Decision(_refused_for_good(task, State.COMPUTED, str(rejected[-1].error)))
 
 
-def _refused_for_good(task: Task, origin: State, error: str) -> Move:
+def _refused_for_good(task: Task, origin: State, error: str) -> tuple[Change, ...]:
     """A result that is refused is told as a failure. A failure that is refused ends the task."""
     if task.submission is SubmissionKind.COMPLETED:
         told = failure(task, f"the program refused the result: {error}")
-        return Move(task.id, origin, State.COMPUTED, error, told, ends_as=State.FAILED)
-    return Move(task.id, origin, task.ends_as or State.FAILED, error, owed=Owed.UNPAID)
+        return Move(task.id, origin, State.COMPUTED, error, told, ends_as=State.FAILED), loss(task)
+    return (Move(task.id, origin, task.ends_as or State.FAILED, error, owed=Owed.UNPAID),)
+
+
+def loss(task: Task) -> Book:
+    """It was computed, and nobody pays for it."""
+    return Book(LedgerKind.LOSS, 0, about=task, forgone=task.reward)
 
 
 def _status(landed: Landed) -> OutboxStatus:
@@ -185,4 +205,4 @@ def _on_rejected(task: Task, landed: Landed) -> tuple[Change, ...]:
     back = () if task.state == State.SUBMITTING else (Move(task.id, task.state, State.SUBMITTING),)
     if sort(landed) is not Sort.FINAL:
         return (*back, Move(task.id, State.SUBMITTING, State.COMPUTED))
-    return (*back, _refused_for_good(task, State.SUBMITTING, str(landed.error)))
+    return (*back, *_refused_for_good(task, State.SUBMITTING, str(landed.error)))

@@ -12,6 +12,7 @@ from listener.decisions import NOTHING, Decision, Sighting
 from listener.journal.changes import Complete, Move, Owe
 from listener.journal.records import Task
 from listener.journal.states import WATCHED, Owed, State
+from listener.landing import loss
 from listener.look import Look
 from listener.steps import Steps
 from shared.clock import Clock
@@ -85,7 +86,7 @@ class Settlement:
             if decision is None or await self._steps.take(task, decision):
                 return
         await self._compute.acknowledge(task.key, task.attempt, paid=False)
-        await self._steps.take(task, Decision((Owe(task.id, Owed.UNPAID, Owed.NOTHING),)))
+        await self._steps.take(task, on_unpaid(task))
 
     async def _acknowledge_paid(self, task: Task) -> None:
         await self._compute.acknowledge(task.key, task.attempt, paid=True)
@@ -97,6 +98,13 @@ _PAY_OFF: Final = {
     Owed.UNPAID: Settlement._acknowledge_unpaid,
     Owed.PAID: Settlement._acknowledge_paid,
 }
+
+
+def on_unpaid(task: Task) -> Decision:
+    """Its end is final, and compute has dropped what it kept."""
+    settled = Owe(task.id, Owed.UNPAID, Owed.NOTHING)
+    was_computed = task.result is not None and task.result.success
+    return Decision((settled, loss(task)) if was_computed else (settled,))
 
 
 def on_final_account(task: Task, seen: Sighting | None, final_time: float) -> Decision | None:

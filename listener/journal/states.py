@@ -146,6 +146,30 @@ class Outcome(StrEnum):
     REFUSED = "refused"
 
 
+ENDED_ELSEWHERE: Final = "EndedElsewhere"
+"""The account shows an end that none of this journal's signatures made; settlement finds out which."""
+COMPLETED_BEFORE: Final = "CompletedBefore"
+_OF_THE_NODE: Final = frozenset({ENDED_ELSEWHERE, COMPLETED_BEFORE})
+"""Reasons of cancellations that no requester has to answer for."""
+
+
+def outcome_of(state: State, was_started: bool, reason: str | None) -> Outcome | None:
+    """What an end counts as in the requester's day; None: as nothing. `was_started`: compute had taken it."""
+    match state:
+        case State.PAID:
+            return Outcome.PAID
+        case State.FAILED:
+            return Outcome.FAILED
+        case State.REFUSED:
+            return Outcome.REFUSED
+        case State.MISSED if was_started:
+            return Outcome.EXPIRED
+        case State.CANCELLED if was_started and reason not in _OF_THE_NODE:
+            return Outcome.CANCELLED
+        case _:
+            return None
+
+
 class RequestName(StrEnum):
     """What a command asks the listener for."""
 

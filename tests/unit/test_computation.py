@@ -3,7 +3,7 @@ import pytest
 from listener.alarms import Alarm
 from listener.computation import DEADLINE_PASSED, on_refused_by_compute, on_result, on_status, on_time, stopped
 from listener.decisions import CANCELLED_BY_REQUESTER, NOTHING, cut_to_bytes
-from listener.journal.changes import Move, Restart
+from listener.journal.changes import Measure, Move, Restart
 from listener.journal.records import Task
 from listener.journal.states import Owed, State
 from shared.ids import Attempt, Slot, TaskId, UnixSeconds
@@ -66,6 +66,7 @@ def test_a_result_is_kept_to_be_submitted() -> None:
     done = result(task)
     assert on_status(task, status(Stage.DONE, done)).changes == (
         Move(1, State.COMPUTING, State.COMPUTED, result=done, ends_as=State.PAID),
+        Measure(task.model_id, task.compute_units, 0.012),
     )
 
 
@@ -95,7 +96,7 @@ def test_what_compute_does_not_know_starts_anew_or_is_cancelled(unknown: TaskSta
 
 
 def test_a_cancelled_task_whose_outputs_are_stored_is_submitted() -> None:
-    (move,) = on_status(cancelling(), status(Stage.DONE, result(assignment()))).changes
+    move, _ = on_status(cancelling(), status(Stage.DONE, result(assignment()))).changes
     assert isinstance(move, Move) and (move.to, move.ends_as) == (State.COMPUTED, State.PAID)
 
 

@@ -7,7 +7,6 @@ from listener.chain.accounts import ExecutionState
 from listener.decisions import (
     ACCOUNT_GONE,
     CANCELLED_BY_REQUESTER,
-    ENDED_ELSEWHERE,
     NOTHING,
     REASSIGNED,
     Decision,
@@ -20,7 +19,7 @@ from listener.decisions import (
 )
 from listener.journal.changes import Move, Restart, Seen
 from listener.journal.records import Task
-from listener.journal.states import ENDED, SIGNED, UNSIGNED, Owed, State
+from listener.journal.states import ENDED, ENDED_ELSEWHERE, SIGNED, UNSIGNED, Owed, State
 from shared.ids import Slot, UnixSeconds
 from tests.unit.journal_rows import NOW, assignment, failed_row, task_row
 from tests.unit.test_rules import RULES, rules

@@ -1,6 +1,7 @@
 """Money, requesters, commands and the backfill's place: written with what they belong to, each at most once."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from listener.journal.changes import (
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor, Gap, PageMark
 from listener.journal.states import (
+    ENDED_ELSEWHERE,
     ConditionName,
     LedgerKind,
     OutboxStatus,
@@ -121,6 +123,33 @@ async def test_a_requesters_day_counts_how_its_tasks_ended(journal: Journal) -> 
     assert await journal.requester_day(REQUESTER, Day(TODAY + 1)) == RequesterDay()
     assert await journal.has_paid(REQUESTER)
     assert not await journal.has_paid("somebody else")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "day"),
+    [
+        ((State.COMPUTING, State.COMPUTED, State.FAILED), None, RequesterDay(failed=1)),
+        ((State.COMPUTING, State.MISSED), None, RequesterDay(expired=1)),
+        ((State.COMPUTING, State.CANCELLED), "Reassigned", RequesterDay(cancelled=1)),
+        ((State.COMPUTING, State.CANCELLED), ENDED_ELSEWHERE, RequesterDay()),
+        ((State.MISSED,), None, RequesterDay()),
+        ((State.CANCELLED,), "AccountGone", RequesterDay()),
+        ((State.COMPUTED, State.FAILED), None, RequesterDay(failed=1)),
+        ((State.COMPUTING, State.CANCELLED, State.PAID), None, RequesterDay(cancelled=1, paid=1)),
+    ],
+)
+async def test_each_end_is_counted_for_the_requesters_day_with_the_change_that_made_it(
+    journal: Journal, path: tuple[State, ...], reason: str | None, day: RequesterDay
+) -> None:
+    task = await inserted(journal, assignment())
+    for origin, to in pairwise((State.ACCEPTED, *path)):
+        await journal.apply(Move(task.id, origin, to, reason), at=AT)
+    assert await journal.requester_day(REQUESTER, TODAY) == day
+
+
+async def test_a_refusal_is_counted_for_the_requesters_day(journal: Journal) -> None:
+    await journal.apply(Insert(assignment(), State.REFUSED, "RequesterBlocked"), at=AT)
+    assert await journal.requester_day(REQUESTER, TODAY) == RequesterDay(refused=1)
 
 
 async def test_what_a_requester_has_in_flight_is_what_is_not_signed(journal: Journal) -> None:

@@ -8,15 +8,16 @@ import listener.settlement as settlement_module
 from listener.chain.accounts import ExecutionState
 from listener.compute_client import Finished, Stopped, Storing
 from listener.decisions import NOTHING, Sighting
-from listener.journal.changes import Complete, Move, Observe, Supersede
+from listener.journal.changes import Complete, Move, Observe, Owe, Supersede
 from listener.journal.journal import Journal
 from listener.journal.records import Task
 from listener.journal.states import OutboxStatus, Owed, State
+from listener.landing import loss
 from listener.reconcile import reconcile
-from listener.settlement import FAILED_ELSEWHERE, PAID_ELSEWHERE, Settlement, on_final_account
+from listener.settlement import FAILED_ELSEWHERE, PAID_ELSEWHERE, Settlement, on_final_account, on_unpaid
 from shared.errors import ComputeConflict, ComputeUnavailable
 from shared.ids import OPERATOR, Attempt, ExecutionId, Requester, Slot, TaskId
-from shared.messages import Stage, TaskSummary
+from shared.messages import Stage, TaskResult, TaskSummary
 from tests.unit.journal_rows import NOW, assignment, result, signature, task_row
 from tests.unit.listener_world import OURS, World, running, until
 
@@ -63,6 +64,16 @@ def test_while_it_could_still_be_completed_its_end_is_not_final(state: Execution
     assert on_final_account(ENDED, seen(state), END + 1) is NOTHING
     assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 30.0) is None
     assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 31.0) is NOTHING
+
+
+def test_what_was_computed_and_ended_unpaid_is_booked_as_a_loss_once_that_is_final() -> None:
+    computed = task_row(State.MISSED, result=result(assignment()))
+    assert on_unpaid(computed).changes == (Owe(1, Owed.UNPAID, Owed.NOTHING), loss(computed))
+
+
+@pytest.mark.parametrize("told", [None, result(assignment(), success=False)])
+def test_what_was_not_computed_is_no_loss(told: TaskResult | None) -> None:
+    assert on_unpaid(task_row(State.CANCELLED, result=told)).changes == (Owe(1, Owed.UNPAID, Owed.NOTHING),)
 
 
 def settlement(world: World) -> Settlement:

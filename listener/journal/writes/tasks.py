@@ -3,12 +3,12 @@
 import json
 import sqlite3
 
-from listener.journal.changes import Insert, Move, Owe, Renumber, Restart, Seen, Supersede, Wait
+from listener.journal.changes import Count, Insert, Move, Owe, Renumber, Restart, Seen, Supersede, Wait
 from listener.journal.records import Assignment
-from listener.journal.states import ENDED, TRANSITIONS, UNSIGNED, State
+from listener.journal.states import ENDED, TRANSITIONS, UNSIGNED, State, outcome_of
 from listener.journal.writes.write import guarded, unique, write
 from shared.errors import StateConflict
-from shared.ids import UnixSeconds
+from shared.ids import Requester, UnixSeconds, day_of
 
 
 @write.register
@@ -49,6 +49,7 @@ def _(change: Insert, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
     )
     if State.REFUSED in (change.state, change.ends_as):
         _count_refusal(db, change.reason or "", task.requester, at)
+    _count_end(change.state, task.requester, False, change.reason, db, at)
 
 
 def _check_not_over(task: Assignment, db: sqlite3.Connection) -> None:
@@ -97,9 +98,24 @@ def _(change: Move, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
         },
         change,
     )
+    sql = "SELECT requester, started_at IS NOT NULL, reason FROM tasks WHERE id = ?"
+    requester, was_started, reason = db.execute(sql, (change.task,)).fetchone()
     if change.ends_as is State.REFUSED:
-        (requester,) = db.execute("SELECT requester FROM tasks WHERE id = ?", (change.task,)).fetchone()
         _count_refusal(db, change.reason or "", requester, at)
+    _count_end(change.to, requester, was_started, reason, db, at)
+
+
+def _count_end(
+    state: State,
+    requester: str,
+    was_started: bool,
+    reason: str | None,
+    db: sqlite3.Connection,
+    at: UnixSeconds | None,
+) -> None:
+    outcome = outcome_of(state, was_started, reason)
+    if outcome is not None and at is not None:
+        write(Count(Requester(requester), day_of(at), outcome), db, at)
 
 
 @write.register

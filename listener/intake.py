@@ -6,35 +6,45 @@ All three only name accounts; what an account shows when it is read decides (obs
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from listener.allowance import Allowance
 from listener.chain.accounts import ExecutionHead, list_live
 from listener.chain.backfill import signatures_since
 from listener.chain.budget import Urgency
 from listener.chain.endpoints import Endpoints
-from listener.chain.feed import Connected, LogFeed, Notification, SlotSeen
+from listener.chain.feed import Notification
+from listener.chain.feeds import Feeds
 from listener.chain.idl import Program
 from listener.chain.rpc import Rpc, SignatureRow
+from listener.chain.tip import Tip
 from listener.decisions import is_worth_a_look
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor
 from listener.journal.states import UNSIGNED
 from listener.looks import Looks
-from listener.mentions import Mentions
+from listener.mentions import Mentions, OtherWays
 from listener.outside import Outside
 from listener.settings import ListenerSettings
 from shared.backoff import Backoff
 from shared.errors import ChainError, IdlInvalid, RpcRefused
 from shared.ids import Slot
 from shared.logs import fields
-from shared.urls import shown
 
-SETTLED_SLOTS: Final = 32
-"""So many slots after a subscription's answer, what it did not tell of can only have been executed before it."""
+SETTLED_SLOTS: Final = 8
+"""So many slots the confirmed one is to be past the one that was processed when a subscription was answered.
+
+Logs are collected only of what is executed after that; what was executed before is confirmed, and listed, by then.
+"""
+SETTLED_PAUSE_S: Final = 1.0
+"""Between two looks at the confirmed slot."""
+MAX_TAKEN_UP: Final = 2_000
+"""Notifications that are worked on at once; beyond it the lists tell of them."""
 LISTING_PAUSE_S: Final = 2.0
 """Between two listings, however often one is asked for."""
 RETRY: Final = Backoff(base_s=0.3, cap_s=10.0)
@@ -52,7 +62,10 @@ class Intake:
         journal: Journal,
         settings: ListenerSettings,
         outside: Outside,
+        tip: Tip,
+        is_own: Callable[[str], bool],
     ) -> None:
+        """`is_own` is called with the signature of every transaction that is notified, and says whether it is ours."""
         self._endpoints = endpoints
         self._program = program
         self._node = node
@@ -61,71 +74,94 @@ class Intake:
         self._settings = settings
         self._clock, self._rng = outside.clock, outside.rng
         self._address = program.mentions(node)
-        self._feed = LogFeed(
-            settings.ws_url[0],
-            self._address,
+        self._feeds = Feeds(
+            settings.ws_url,
+            endpoints.all,
+            outside.connect,
             settings.watchdog_silence_s,
             self._clock,
             self._rng,
-            outside.connect,
         )
+        self._tip = tip
         self._list_soon = asyncio.Event()
         self._backfill_soon = asyncio.Event()
         self._mentions = Mentions(
-            endpoints, program, node, journal, looks, self._list_soon, self._clock, self._rng
+            endpoints,
+            program,
+            node,
+            journal,
+            looks,
+            Allowance(settings.mention_reads_per_minute, self._clock),
+            OtherWays(self._list_soon.set, self._can_list, is_own),
+            self._clock,
+            self._rng,
         )
-        self._settles_at: Slot | None = None
-        self._has_settled = True
+        self._group = asyncio.TaskGroup()
+        self._taken_up = 0
+        self._settling: asyncio.Task[None] | None = None
         self._listing_refused = False
         self._listing_tried = asyncio.Event()
         self.listed = asyncio.Event()
         """Set once the live accounts were listed."""
-
-    def slot_age_s(self) -> float | None:
-        """Seconds since a newer slot was last notified; None where none was."""
-        return self._feed.slot_age_s()
-
-    def seconds_per_slot(self) -> float | None:
-        """None while too few slots were notified."""
-        return self._feed.seconds_per_slot()
 
     @property
     def is_listing_refused(self) -> bool:
         """The provider refuses getProgramAccounts: signature lists alone are followed."""
         return self._listing_refused
 
+    @property
+    def websocket_in_use(self) -> str | None:
+        """The endpoint whose websocket is followed; None where none stands."""
+        return self._feeds.in_use
+
+    def _can_list(self) -> bool:
+        return self._program.by_transactions is None and not self._listing_refused
+
     async def run(self) -> None:
         """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(group))
-            group.create_task(self._repeat(self._list, self._list_soon, self._settings.list_interval_s))
+        async with asyncio.TaskGroup() as self._group:
+            self._group.create_task(self._feeds.run(self._address, self))
+            self._group.create_task(self._repeat(self._list, self._list_soon, self._settings.list_interval_s))
             await self._listing_tried.wait()  # the newest work does not wait for the oldest
-            group.create_task(
+            self._group.create_task(
                 self._repeat(self._backfill, self._backfill_soon, self._settings.backfill_interval_s)
             )
 
-    async def _follow(self, group: asyncio.TaskGroup) -> None:
-        async for message in self._feed.messages():
-            match message:
-                case Connected():
-                    log.info("the websocket is open", extra=fields(url=shown(self._settings.ws_url[0])))
-                    self._settles_at, self._has_settled = None, False
-                    self._list_soon.set()
-                    self._backfill_soon.set()
-                case SlotSeen(slot):
-                    self._on_slot(slot)
-                case Notification():
-                    group.create_task(self._mentions.on_notification(message))
+    def on_standing(self, processed: Slot) -> None:
+        """What was executed before the subscription, or while none stood, was not notified."""
+        self._list_soon.set()
+        self._backfill_soon.set()
+        if self._settling is not None:
+            self._settling.cancel()
+        self._settling = self._group.create_task(self._settle(processed))
 
-    def _on_slot(self, slot: Slot) -> None:
-        """Logs are collected only of what is executed after the subscription: look once more when that is past."""
-        if self._has_settled:
+    def on_slot(self, slot: Slot, root: Slot) -> None:
+        self._tip.see(slot, root)
+
+    def on_logs(self, result: object) -> None:
+        told = self._mentions.sift(result)
+        if told is None:
             return
-        if self._settles_at is None:
-            self._settles_at = Slot(slot + SETTLED_SLOTS)
-        elif slot >= self._settles_at:
-            self._has_settled = True
-            self._backfill_soon.set()
+        if self._taken_up < MAX_TAKEN_UP:
+            self._taken_up += 1
+            self._group.create_task(self._take_up(told))
+        else:
+            self._list_soon.set()
+
+    async def _take_up(self, told: Notification) -> None:
+        try:
+            await self._mentions.on_notification(told)
+        finally:
+            self._taken_up -= 1
+
+    async def _settle(self, processed: Slot) -> None:
+        """Backfill once more when what was processed as the subscription was answered is confirmed."""
+        confirmed = processed
+        while confirmed < processed + SETTLED_SLOTS:
+            await self._clock.sleep(SETTLED_PAUSE_S)
+            with suppress(ChainError):
+                confirmed = await self._endpoints.ask(lambda rpc: rpc.get_slot("confirmed"), Urgency.SEARCH)
+        self._backfill_soon.set()
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], soon: asyncio.Event, interval_s: float) -> None:
         """Take the step at once, every `interval_s`, and whenever it is asked for; after a failure soon again."""

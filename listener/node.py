@@ -10,6 +10,7 @@ from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
 from listener.chain.lander import Lander, Pace
 from listener.chain.rpc import Commitment
+from listener.chain.tip import Tip
 from listener.chain_clock import ChainClock
 from listener.compute_client import ComputeClient
 from listener.health import Checks
@@ -58,7 +59,8 @@ class Node:
         if program.by_transactions is not None:
             look = TransactionLook(agreement, program, key.pubkey(), journal)
         observer = Observer(look, Rules.of(settings), chain_clock, steps)
-        market = Market(endpoints, PriceTerms.of(settings), lambda: self._intake.seconds_per_slot(), clock)
+        tip = Tip(clock)
+        market = Market(endpoints, PriceTerms.of(settings), tip.seconds_per_slot, clock)
         signer = Signer(endpoints, market, program, key, steps, SigningTerms.of(settings))
         submission = Submission(agreement, program, signer, observer, chain_clock, steps, Terms.of(settings))
         surroundings = Surroundings(
@@ -73,14 +75,18 @@ class Node:
         self._lander = Lander(endpoints, agreement, program, steps, Pace.of(settings), clock)
         self._settlement = Settlement(steps, self._compute, look, self._final_time, clock)
         looks = Looks(observer, clock, rng)
-        self._intake = Intake(endpoints, program, key.pubkey(), looks, journal, settings, outside)
+        self._intake = Intake(
+            endpoints, program, key.pubkey(), looks, journal, settings, outside, tip, self._lander.notices
+        )
         steps.tell(self._runner.changed)
         steps.tell(self._lander.changed, signs)
         steps.tell(self._settlement.changed, owes)
         self._intake_life: asyncio.Task[None] | None = None
         self._is_closed = False
         self.checks = Checks(
-            readiness_checks(self._intake, endpoints, agreement, journal, self._compute, key.pubkey(), settings)
+            readiness_checks(
+                self._intake, tip, endpoints, agreement, journal, self._compute, key.pubkey(), settings
+            )
         )
 
     async def live(self) -> None:

@@ -7,6 +7,7 @@ from solders.pubkey import Pubkey
 from listener.chain.agreement import Agreement
 from listener.chain.budget import Urgency
 from listener.chain.endpoints import Endpoints
+from listener.chain.tip import Tip
 from listener.compute_client import ComputeClient
 from listener.fees import BASE_FEE
 from listener.health import CheckNow
@@ -20,6 +21,7 @@ LOW_BALANCE_FEES: Final = 100
 
 def readiness_checks(
     intake: Intake,
+    tip: Tip,
     endpoints: Endpoints,
     agreement: Agreement,
     journal: Journal,
@@ -28,7 +30,7 @@ def readiness_checks(
     settings: ListenerSettings,
 ) -> dict[str, CheckNow]:
     async def slot() -> tuple[bool, str, str | None]:
-        age_s = intake.slot_age_s()
+        age_s = tip.age_s()
         if age_s is None:
             return False, "no slot was seen yet", "is SPLITUP_WS_URL right, and the endpoint up?"
         is_young = age_s <= settings.watchdog_silence_s

@@ -76,6 +76,11 @@ class ListenerSettings(BaseSettings):
     )
     list_interval_s: float = Field(120.0, gt=0, description="Seconds between two listings of the live accounts.")
     backfill_interval_s: float = Field(30.0, gt=0, description="Seconds between two backfills of signatures.")
+    mention_reads_per_minute: int = Field(
+        600,
+        ge=1,
+        description="Transactions read a minute that mention the node but bring no work; the listing finds the rest.",
+    )
     watchdog_silence_s: float = Field(
         15.0, gt=0, description="Seconds without a slot after which the websocket is reopened."
     )

@@ -79,6 +79,12 @@ class Endpoint:
                 await self._verify()
         return await self._ask(question, urgency)
 
+    async def verify_again(self) -> None:
+        """Ask for its cluster: who answers may be another than before. Raises ChainError."""
+        self._is_verified = False
+        async with self._verifying:
+            await self._verify()
+
     def take_out(self, why: str) -> None:
         """For an hour."""
         sound(Alarm.ENDPOINT_OUT, endpoint=self.name, why=why)

@@ -19,6 +19,8 @@ MAX_STACK: Final = 64
 """Far above what the runtime allows."""
 EMIT_CPI_TAG: Final = bytes.fromhex("e445a52e51cb9a1d")
 """How Anchor's emit_cpi begins the data of the instruction in which a program calls itself."""
+TRUNCATED: Final = "Log truncated"
+"""What the runtime writes for the first line that does not fit any more; shorter ones may still come after it."""
 FIRST_CPI_INDEX: Final = 1 << 20
 """Events of inner instructions are numbered from here, so that none shares a number with one of the log."""
 
@@ -26,15 +28,18 @@ _KEY: Final = "[1-9A-HJ-NP-Za-km-z]{32,44}"
 _INVOKED: Final = re.compile(rf"Program ({_KEY}) invoke \[([0-9]{{1,3}})\]")
 _ENDED: Final = re.compile(rf"Program ({_KEY}) (?:success|failed: .*)", re.DOTALL)
 _DATA: Final = "Program data: "
-_TRUNCATED: Final = "Log truncated"
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedLogs:
-    """`events` are (index, bytes) in their order. `truncated`: the log has a gap, so nothing in it counts."""
+    """`events` are (index, bytes) in their order. `truncated`: the log has a gap, so nothing in it counts.
+
+    `calls_itself`: the program may have written events that are not in the log.
+    """
 
     events: tuple[tuple[int, bytes], ...] = ()
     truncated: bool = False
+    calls_itself: bool = False
 
 
 _WITH_A_GAP: Final = ParsedLogs(truncated=True)
@@ -48,8 +53,9 @@ def parse_logs(logs: Sequence[str], program_id: str) -> ParsedLogs:
     stack: list[str] = []
     events: list[tuple[int, bytes]] = []
     written = 0
+    calls_itself = False
     for line in logs:
-        if line == _TRUNCATED:
+        if line == TRUNCATED:
             return _WITH_A_GAP
         if line.startswith(_DATA):
             if not stack:
@@ -60,7 +66,9 @@ def parse_logs(logs: Sequence[str], program_id: str) -> ParsedLogs:
                     events.append((written - 1, raw))
         elif not _follow(stack, line):
             return _WITH_A_GAP
-    return _WITH_A_GAP if stack or not logs else ParsedLogs(tuple(events))
+        else:
+            calls_itself = calls_itself or stack[-2:] == [program_id, program_id]
+    return _WITH_A_GAP if stack or not logs else ParsedLogs(tuple(events), calls_itself=calls_itself)
 
 
 def _follow(stack: list[str], line: str) -> bool:

@@ -1,19 +1,12 @@
-"""Notifications by websocket: logs that mention an address, and the slots by which a silent connection is told.
-
-A connection that is closed, refused, or open without advancing slots is opened anew; whoever follows the feed is told
-of each new one, since what was written meanwhile was not notified.
-"""
+"""One websocket: logs that mention an address, and the slots by which a silent connection is told."""
 
 import asyncio
 import json
-import logging
-import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import websockets
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 from websockets import Data
@@ -23,35 +16,16 @@ from listener.chain import answers
 from listener.chain import json_values as read
 from listener.chain.answers import TransactionError
 from listener.chain.json_values import member
-from listener.chain.slot_pace import SlotPace
-from shared.backoff import Backoff
-from shared.clock import Clock
 from shared.errors import RpcInvalid
 from shared.ids import Slot
-from shared.logs import fields
-from shared.urls import is_loopback, shown
+from shared.urls import is_loopback
 
-RECONNECT: Final = Backoff(base_s=0.2, cap_s=20.0)
 OPEN_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 1.0
 MAX_MESSAGE_BYTES: Final = 4 << 20
 """Far above a notification: logs end at 10 kB."""
 _LOGS, _SLOTS = 1, 2
 """Ids of the two subscriptions' requests."""
-
-log = logging.getLogger("listener.feed")
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """Both subscriptions stand: from now on logs are notified."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlotSeen:
-    """A newer slot than any before on this connection."""
-
-    slot: Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +38,17 @@ class Notification:
     logs: tuple[str, ...]
 
 
-FeedMessage = Connected | SlotSeen | Notification
+class Hearer(Protocol):
+    """Who is told what a connection brings. None of it waits: nothing is read meanwhile."""
+
+    def on_standing(self, processed: Slot) -> None:
+        """Both subscriptions stand, and this slot came after them: what is executed from now on is told."""
+
+    def on_slot(self, slot: Slot, root: Slot) -> None:
+        """A newer slot than any before on this connection."""
+
+    def on_logs(self, result: object) -> None:
+        """A notification, not yet read. Raises RpcInvalid where it is none."""
 
 
 class Connection(Protocol):
@@ -99,81 +83,57 @@ def websocket(url: str) -> AbstractAsyncContextManager[Connection]:
     )
 
 
-class LogFeed:
-    def __init__(
-        self,
-        url: str,
-        mentions: Pubkey,
-        silence_s: float,
-        clock: Clock,
-        rng: random.Random,
-        connect: Connect = websocket,
-    ) -> None:
-        self._url = url
-        self._connect = connect
-        self._mentions = mentions
-        self._silence_s = silence_s
-        self._clock = clock
-        self._rng = rng
-        self._slot = Slot(0)
-        self._advanced_at: float | None = None
-        self._pace = SlotPace(clock)
+async def follow(connection: Connection, mentions: Pubkey, silence_s: float, hearer: Hearer) -> None:
+    """Subscribe, then tell what comes, until it ends.
 
-    def slot_age_s(self) -> float | None:
-        """Seconds since the slot last rose; None where none was seen yet."""
-        return None if self._advanced_at is None else self._clock.monotonic() - self._advanced_at
+    Raises TimeoutError where the slot does not rise within `silence_s`, RpcInvalid where a subscription is refused or
+    a message cannot be read, and what the connection raises.
+    """
+    try:
+        async with asyncio.timeout(silence_s) as silence:
+            await connection.send(
+                _request(_LOGS, "logsSubscribe", {"mentions": [str(mentions)]}, {"commitment": "confirmed"})
+            )
+            await connection.send(_request(_SLOTS, "slotSubscribe"))
+            await _read(connection, silence, silence_s, hearer)
+    except TimeoutError:
+        raise TimeoutError(f"no newer slot within {silence_s:g} s") from None
 
-    def seconds_per_slot(self) -> float | None:
-        """None while too few slots were seen."""
-        return self._pace.seconds()
 
-    async def messages(self) -> AsyncIterator[FeedMessage]:
-        """For ever: what comes, and `Connected` before what comes on each new connection."""
-        failures = 0
-        while True:
-            try:
-                async with self._connect(self._url) as connection:
-                    async for message in self._on(connection):
-                        failures = 0
-                        yield message
-            except (OSError, TimeoutError, websockets.WebSocketException, RpcInvalid) as error:
-                reason = str(error) or type(error).__name__
-                log.warning("the websocket is opened anew", extra=fields(url=shown(self._url), reason=reason))
-            await self._clock.sleep(RECONNECT.delay_s(failures, self._rng))
-            failures += 1
-
-    async def _on(self, connection: Connection) -> AsyncIterator[FeedMessage]:
-        """What one connection brings. Raises TimeoutError where the slot does not rise within the time allowed."""
-        await connection.send(
-            _request(_LOGS, "logsSubscribe", {"mentions": [str(self._mentions)]}, {"commitment": "confirmed"})
-        )
-        await connection.send(_request(_SLOTS, "slotSubscribe"))
-        self._slot = Slot(0)
-        awaited = {_LOGS, _SLOTS}
-        silent_at = self._clock.monotonic() + self._silence_s
-        while True:
-            try:
-                async with asyncio.timeout(silent_at - self._clock.monotonic()):
-                    document = _parsed(await connection.recv())
-            except TimeoutError:
-                raise TimeoutError(f"no newer slot within {self._silence_s:g} s") from None
-            if document.get("error") is not None:
-                raise RpcInvalid(f"a subscription was refused: {document['error']!a:.300}")
-            answered = document.get("id")
-            if isinstance(answered, int) and answered in awaited:
-                awaited.remove(answered)
-                if not awaited:
-                    yield Connected()
-            message = _message(document)
-            if isinstance(message, SlotSeen):
-                if message.slot <= self._slot:
+async def _read(connection: Connection, silence: asyncio.Timeout, silence_s: float, hearer: Hearer) -> None:
+    loop = asyncio.get_running_loop()
+    newest = Slot(0)
+    awaited = {_LOGS, _SLOTS}
+    stands = False
+    while True:
+        document = _parsed(await connection.recv())
+        match document.get("method"):
+            case "logsNotification":
+                hearer.on_logs(_result(document))
+            case "slotNotification":
+                slot, root = _slots(document)
+                if slot <= newest:
                     continue
-                self._slot = message.slot
-                self._pace.note(message.slot)
-                self._advanced_at = self._clock.monotonic()
-                silent_at = self._advanced_at + self._silence_s
-            if message is not None:
-                yield message
+                newest = slot
+                silence.reschedule(loop.time() + silence_s)
+                hearer.on_slot(slot, root)
+                if not awaited and not stands:
+                    stands = True
+                    hearer.on_standing(slot)
+            case _:
+                awaited -= _answered(document)
+
+
+def notification(result: object) -> Notification:
+    """Raises RpcInvalid."""
+    what = "logsNotification"
+    value = member(result, "value", what)
+    return Notification(
+        slot=read.context_slot(result, what),
+        signature=read.signature(member(value, "signature", what), what),
+        err=answers.transaction_error(read.stated(value, "err", what)),
+        logs=read.log_lines(member(value, "logs", what), what),
+    )
 
 
 def _request(number: int, method: str, *params: object) -> str:
@@ -191,27 +151,19 @@ def _parsed(text: str | bytes) -> dict[str, object]:
     return document
 
 
-def _message(document: dict[str, object]) -> Notification | SlotSeen | None:
-    """A notification as a value; None for what is none, or none that the node knows. Raises RpcInvalid."""
-    match document.get("method"):
-        case "slotNotification":
-            return SlotSeen(read.slot(member(_result(document), "slot", "slotNotification"), "slot"))
-        case "logsNotification":
-            return _notification(_result(document))
-        case _:
-            return None
+def _answered(document: dict[str, object]) -> set[int]:
+    """The subscription that was answered, if any. Raises RpcInvalid where it was refused."""
+    if document.get("error") is not None:
+        raise RpcInvalid(f"a subscription was refused: {document['error']!a:.300}")
+    number = document.get("id")
+    return {number} if isinstance(number, int) else set()
+
+
+def _slots(document: dict[str, object]) -> tuple[Slot, Slot]:
+    what = "slotNotification"
+    result = _result(document)
+    return read.slot(member(result, "slot", what), "slot"), read.slot(member(result, "root", what), "root")
 
 
 def _result(document: dict[str, object]) -> object:
     return member(member(document, "params", "a notification"), "result", "a notification")
-
-
-def _notification(result: object) -> Notification:
-    what = "logsNotification"
-    value = member(result, "value", what)
-    return Notification(
-        slot=read.context_slot(result, what),
-        signature=read.signature(member(value, "signature", what), what),
-        err=answers.transaction_error(read.stated(value, "err", what)),
-        logs=read.log_lines(member(value, "logs", what), what),
-    )

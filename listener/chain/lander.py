@@ -67,6 +67,7 @@ class Lander:
         self._pace = pace
         self._clock = clock
         self._wake = asyncio.Event()
+        self._watched: frozenset[str] = frozenset()
         self._sent_at: dict[int, float] = {}
         self._finality_asked_at = -FINALITY_INTERVAL_S
         self._height_asked_at = -EXPIRY_INTERVAL_S
@@ -75,10 +76,18 @@ class Lander:
         """A signature may be new."""
         self._wake.set()
 
+    def notices(self, signature: str) -> bool:
+        """Whether a notified transaction is one of those that are watched; then its status is asked at once."""
+        if signature not in self._watched:
+            return False
+        self._wake.set()
+        return True
+
     async def run(self) -> None:
         while True:
             self._wake.clear()
             watched = await self._steps.journal.watched()
+            self._watched = frozenset(row.signature for row in watched)
             try:
                 await self._round(watched)
             except ChainError as error:

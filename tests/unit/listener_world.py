@@ -94,6 +94,8 @@ class ScriptedRpc:
         """For each next call of a method."""
         self.status_slot: int | None = None
         self.finalized_slot = 0
+        self.confirmed_slot = 0
+        self.genesis_hash = "this cluster"
         self.simulated: list[bytes] = []
         self.simulation_err: TransactionError | None = None
         self.simulated_units = 10_000
@@ -158,9 +160,13 @@ class ScriptedRpc:
         self._on("get_latest_blockhash")
         return LatestBlockhash(Hash(self.height.to_bytes(32)), self.height + 150)
 
-    async def get_slot(self, _commitment: str = "confirmed") -> int:
+    async def get_genesis_hash(self) -> str:
+        self._on("get_genesis_hash")
+        return self.genesis_hash
+
+    async def get_slot(self, commitment: str = "confirmed") -> int:
         self._on("get_slot")
-        return self.finalized_slot
+        return self.finalized_slot if commitment == "finalized" else self.confirmed_slot
 
     async def simulate_transaction(self, raw: bytes) -> Simulation:
         self._on("simulate_transaction")

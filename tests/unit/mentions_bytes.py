@@ -52,6 +52,13 @@ def notification(
     return Notification(slot, signature, err, lines)
 
 
+def result_of(told: Notification) -> dict[str, object]:
+    """As the websocket brings it."""
+    err = None if told.err is None else told.err.text
+    value = {"signature": str(told.signature), "err": err, "logs": list(told.logs)}
+    return {"context": {"slot": told.slot}, "value": value}
+
+
 def row(signature: Signature = FIRST, slot: Slot = SLOT, err: TransactionError | None = None) -> SignatureRow:
     return SignatureRow(signature, slot, err)
 

@@ -76,7 +76,7 @@ def test_the_program_counts_where_another_called_it() -> None:
 
 def test_the_program_below_itself_counts_too() -> None:
     logs = (invoke(OURS), data(b"a"), invoke(OURS, 2), data(b"b"), success(OURS), data(b"c"), success(OURS))
-    assert found(*logs) == ParsedLogs(((0, b"a"), (1, b"b"), (2, b"c")))
+    assert found(*logs) == ParsedLogs(((0, b"a"), (1, b"b"), (2, b"c")), calls_itself=True)
 
 
 def test_a_failed_call_leaves_the_stack() -> None:
@@ -126,7 +126,7 @@ def test_a_stack_deeper_than_any_runtime_allows_counts_for_nothing() -> None:
     def deep(height: int) -> list[str]:
         return [*(invoke(OURS, at + 1) for at in range(height)), *[success(OURS)] * height]
 
-    assert found(*deep(MAX_STACK)) == ParsedLogs()
+    assert found(*deep(MAX_STACK)) == ParsedLogs(calls_itself=True)
     assert found(*deep(MAX_STACK + 1)) == GAP
 
 

@@ -1,10 +1,10 @@
-"""The feed against a real websocket server on the loopback interface."""
+"""The feeds against real websocket servers on the loopback interface."""
 
 import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -13,11 +13,16 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
-from listener.chain.feed import Connected, FeedMessage, LogFeed, Notification, SlotSeen, websocket
+from listener.chain.endpoint import Endpoint
+from listener.chain.feed import Notification, notification, websocket
+from listener.chain.feeds import Feeds
+from listener.chain.tip import Tip
 from shared.clock import SystemClock
 from shared.ids import Slot
+from tests.unit.listener_world import ScriptedRpc, endpoints_of
 
 NODE = Pubkey([1] * 32)
 SIGNATURE = Signature(bytes([1] * 64))
@@ -33,17 +38,30 @@ class Server:
         """The requests of each connection."""
         self.statuses: list[HTTPStatus] = []
         """For each next handshake: refused with this."""
+        self.retry_after: str | None = None
         self.handshakes = 0
+        self.open = 0
         self.port = 0
 
     async def on_connection(self, connection: ServerConnection) -> None:
         self.asked.append([])
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
-        await script(self, connection)
+        self.open += 1
+        try:
+            await script(self, connection)
+        except ConnectionClosed:
+            pass  # by the feed
+        finally:
+            self.open -= 1
 
     def on_handshake(self, connection: ServerConnection, _request: object) -> Any:
         self.handshakes += 1
-        return connection.respond(self.statuses.pop(0), "") if self.statuses else None
+        if not self.statuses:
+            return None
+        response = connection.respond(self.statuses.pop(0), "")
+        if self.retry_after is not None:
+            response.headers["Retry-After"] = self.retry_after
+        return response
 
     async def subscriptions(self, connection: ServerConnection, count: int = 2) -> None:
         """Answer so many requests, the last one first."""
@@ -61,17 +79,53 @@ async def serving(*scripts: Script) -> AsyncIterator[Server]:
         yield told
 
 
-def feed(server: Server, silence_s: float = 10.0) -> LogFeed:
-    return LogFeed(f"ws://127.0.0.1:{server.port}", NODE, silence_s, SystemClock(), random.Random(1))
+def feed(*servers: Server, silence_s: float = 10.0, endpoints: tuple[Endpoint, ...] | None = None) -> Feeds:
+    urls = tuple(f"ws://127.0.0.1:{server.port}" for server in servers)
+    known = endpoints or endpoints_of(*(ScriptedRpc() for _ in servers)).all
+    return Feeds(urls, known, websocket, silence_s, SystemClock(), random.Random(1))
 
 
-async def first(feed: LogFeed, count: int) -> list[FeedMessage]:
-    messages: list[FeedMessage] = []
-    async with asyncio.timeout(30), aclosing(feed.messages()) as told:
-        async for message in told:
-            messages.append(message)
-            if len(messages) == count:
-                break
+Heard = tuple[str, object]
+
+
+class Hearer:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Heard] = asyncio.Queue()
+
+    def on_standing(self, processed: Slot) -> None:
+        self.heard.put_nowait(("stands", processed))
+
+    def on_slot(self, slot: Slot, root: Slot) -> None:
+        self.heard.put_nowait(("slot", slot))
+        assert root == 1
+
+    def on_logs(self, result: object) -> None:
+        self.heard.put_nowait(("logs", notification(result)))
+
+
+@asynccontextmanager
+async def following(feeds: Feeds) -> AsyncIterator[asyncio.Queue[Heard]]:
+    hearer = Hearer()
+    life = asyncio.ensure_future(feeds.run(NODE, hearer))
+    try:
+        async with asyncio.timeout(30):
+            yield hearer.heard
+    finally:
+        life.cancel()
+        with suppress(asyncio.CancelledError):
+            await life
+
+
+async def first(feeds: Feeds, count: int, *kinds: str) -> list[Heard]:
+    """So many of what is told, of these kinds only where any is given."""
+    messages: list[Heard] = []
+    async with following(feeds) as heard:
+        while len(messages) < count:
+            message = await heard.get()
+            if not kinds or message[0] in kinds:
+                messages.append(message)
     return messages
 
 
@@ -100,11 +154,12 @@ async def well(server: Server, connection: ServerConnection) -> None:
 
 async def closes(server: Server, connection: ServerConnection) -> None:
     await server.subscriptions(connection)
+    await connection.send(slot(99))
 
 
 async def test_it_subscribes_to_what_mentions_the_node_at_confirmed_and_to_slots() -> None:
     async with serving(well) as server:
-        await first(feed(server), 1)
+        await first(feed(server), 1, "stands")
     logs, slots = server.asked[0]
     assert (logs["method"], logs["params"]) == (
         "logsSubscribe",
@@ -113,19 +168,17 @@ async def test_it_subscribes_to_what_mentions_the_node_at_confirmed_and_to_slots
     assert slots["method"] == "slotSubscribe"
 
 
-async def test_it_is_connected_only_after_both_answers() -> None:
-    answered = asyncio.Event()
-
+async def test_it_stands_with_the_first_slot_after_both_answers() -> None:
     async def one_by_one(server: Server, connection: ServerConnection) -> None:
         await server.subscriptions(connection, 1)
-        await asyncio.sleep(0.2)
-        answered.set()
+        await connection.send(slot(7))
         await server.subscriptions(connection, 1)
+        await connection.send(slot(7))
+        await connection.send(slot(8))
         await connection.wait_closed()
 
     async with serving(one_by_one) as server:
-        assert await first(feed(server), 1) == [Connected()]
-        assert answered.is_set()
+        assert await first(feed(server), 3) == [("slot", 7), ("slot", 8), ("stands", 8)]
 
 
 async def test_it_tells_logs_and_newer_slots_in_their_order() -> None:
@@ -136,16 +189,16 @@ async def test_it_tells_logs_and_newer_slots_in_their_order() -> None:
         await connection.wait_closed()
 
     async with serving(script) as server:
-        messages = await first(feed(server), 5)
-    assert messages[:3] == [Connected(), SlotSeen(Slot(5)), NOTIFICATION]
-    assert isinstance(messages[3], Notification) and messages[3].err is not None
-    assert messages[4] == SlotSeen(Slot(7))
+        messages = await first(feed(server), 4, "slot", "logs")
+    assert messages[:2] == [("slot", 5), ("logs", NOTIFICATION)]
+    assert isinstance(messages[2][1], Notification) and messages[2][1].err is not None
+    assert messages[3] == ("slot", 7)
 
 
 async def test_after_a_close_it_connects_anew_and_says_so() -> None:
     async with serving(closes, well) as server:
-        messages = await first(feed(server), 3)
-    assert messages[:2] == [Connected(), Connected()] and len(server.asked) == 2
+        await first(feed(server), 2, "stands")
+    assert len(server.asked) == 2
 
 
 async def test_after_a_reset_it_connects_anew() -> None:
@@ -154,24 +207,34 @@ async def test_after_a_reset_it_connects_anew() -> None:
         connection.transport.abort()
 
     async with serving(resets, well) as server:
-        assert await first(feed(server), 2) == [Connected(), Connected()]
+        await first(feed(server), 1, "stands")
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS])
 async def test_a_handshake_that_is_refused_is_tried_again(status: HTTPStatus) -> None:
     async with serving(well) as server:
         server.statuses = [status, status]
-        assert await first(feed(server), 1) == [Connected()]
+        await first(feed(server), 1, "stands")
         assert server.handshakes == 3
+
+
+async def test_a_refused_handshake_that_names_a_time_is_not_tried_before_it() -> None:
+    async with serving(well) as server:
+        server.statuses = [HTTPStatus.TOO_MANY_REQUESTS]
+        server.retry_after = "2"
+        began = asyncio.get_running_loop().time()
+        await first(feed(server), 1, "stands")
+        assert asyncio.get_running_loop().time() - began >= 2.0
 
 
 async def test_an_endpoint_that_is_not_there_yet_is_waited_for() -> None:
     async with serving(well) as server:
         port = server.port
-    waiting = asyncio.ensure_future(first(feed(server), 1))
+    waiting = asyncio.ensure_future(first(feed(server), 1, "stands"))
     await asyncio.sleep(0.3)
     async with serve(server.on_connection, "127.0.0.1", port):
-        assert await waiting == [Connected()]
+        await waiting
 
 
 async def test_a_silent_connection_is_given_up_although_its_pongs_come() -> None:
@@ -180,7 +243,8 @@ async def test_a_silent_connection_is_given_up_although_its_pongs_come() -> None
         await connection.wait_closed()  # pings are answered all the while
 
     async with serving(silent, well) as server:
-        assert await first(feed(server, silence_s=0.3), 2) == [Connected(), Connected()]
+        await first(feed(server, silence_s=0.3), 1, "stands")
+    assert len(server.asked) == 2
 
 
 async def test_a_connection_whose_slot_does_not_rise_is_given_up_although_messages_come() -> None:
@@ -192,13 +256,7 @@ async def test_a_connection_whose_slot_does_not_rise_is_given_up_although_messag
             await asyncio.sleep(0.02)
 
     async with serving(stuck, well) as server:
-        followed = feed(server, silence_s=0.4)
-        connections = 0
-        async with asyncio.timeout(30), aclosing(followed.messages()) as messages:
-            async for message in messages:
-                connections += isinstance(message, Connected)
-                if connections == 2:
-                    break
+        await first(feed(server, silence_s=0.4), 2, "stands")
 
 
 async def test_a_connection_that_never_answers_is_given_up() -> None:
@@ -206,7 +264,7 @@ async def test_a_connection_that_never_answers_is_given_up() -> None:
         await connection.wait_closed()
 
     async with serving(mute, well) as server:
-        assert await first(feed(server, silence_s=0.3), 1) == [Connected()]
+        await first(feed(server, silence_s=0.3), 1, "stands")
 
 
 @pytest.mark.parametrize(
@@ -237,8 +295,8 @@ async def test_a_malformed_message_does_not_end_it_for_ever(message: str | bytes
         await connection.wait_closed()
 
     async with serving(malformed, well) as server:
-        messages = await first(feed(server), 3)
-    assert messages[:2] == [Connected(), Connected()] and isinstance(messages[2], SlotSeen)
+        await first(feed(server), 1, "stands")
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("message", ['{"id": [1]}', '{"id": {}}', '{"id": 1, "result": 9}', "{}", '{"method": 3}'])
@@ -250,15 +308,103 @@ async def test_what_it_did_not_ask_for_is_left_out(message: str) -> None:
         await connection.wait_closed()
 
     async with serving(script) as server:
-        assert await first(feed(server), 2) == [Connected(), SlotSeen(Slot(5))]
+        assert await first(feed(server), 2) == [("slot", 5), ("stands", 5)]
 
 
-async def test_it_knows_how_old_the_last_slot_is() -> None:
-    async with serving(well) as server:
-        followed = feed(server)
-        assert followed.slot_age_s() is None
-        await first(followed, 2)
-        age_s = followed.slot_age_s()
+# Several endpoints.
+
+
+async def test_only_the_preferred_one_is_opened_while_it_is_well() -> None:
+    async with serving(well) as preferred, serving(well) as second:
+        await first(feed(preferred, second), 10)
+    assert (preferred.handshakes, second.handshakes) == (1, 0)
+
+
+async def test_where_the_preferred_one_is_away_the_next_is_followed_at_once() -> None:
+    async with serving(well) as gone:
+        pass
+    async with serving(well) as second:
+        feeds = feed(gone, second)
+        async with following(feeds) as heard:
+            while (await heard.get())[0] != "stands":
+                pass
+            assert feeds.in_use == "endpoint 1"
+
+
+async def test_one_that_hangs_at_first_does_not_hold_up_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listener.chain.feeds.PATIENCE_S", 0.2)
+
+    async def mute(_server: Server, connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serving(mute) as hangs, serving(well) as second:
+        await first(feed(hangs, second), 1, "stands")
+
+
+async def test_the_preferred_one_is_followed_again_once_it_stands_and_the_other_left_only_then() -> None:
+    returns = asyncio.Event()
+
+    async def slow(server: Server, connection: ServerConnection) -> None:
+        await returns.wait()
+        await well(server, connection)
+
+    async with serving(closes, slow) as preferred, serving(well) as second:
+        feeds = feed(preferred, second)
+        async with following(feeds) as heard:
+            while feeds.in_use != "endpoint 1":
+                await heard.get()
+            while preferred.handshakes < 2:
+                await heard.get()
+            assert (
+                second.open == 1 and feeds.in_use == "endpoint 1"
+            )  # the preferred one is open, and says nothing yet
+            returns.set()
+            while feeds.in_use != "endpoint 0":
+                await heard.get()
+            while second.open:
+                await heard.get()
+        assert second.handshakes == 1
+
+
+async def test_an_endpoint_that_is_out_is_left_and_not_opened() -> None:
+    endpoints = endpoints_of(ScriptedRpc(), ScriptedRpc()).all
+    async with serving(well) as preferred, serving(well) as second:
+        feeds = feed(preferred, second, endpoints=endpoints)
+        async with following(feeds) as heard:
+            while feeds.in_use != "endpoint 0":
+                await heard.get()
+            endpoints[0].take_out("it was outvoted")
+            while feeds.in_use != "endpoint 1":
+                await heard.get()
+        assert preferred.handshakes == 1
+
+
+async def test_the_cluster_is_checked_anew_with_each_connection_and_one_of_another_is_left() -> None:
+    rpcs = [ScriptedRpc(), ScriptedRpc()]
+    endpoints = endpoints_of(*rpcs).all
+    for endpoint in endpoints:
+        endpoint.belongs_to(rpcs[0].genesis_hash)
+    async with serving(closes, well) as preferred, serving(well) as second:
+        feeds = feed(preferred, second, endpoints=endpoints)
+        async with following(feeds) as heard:
+            while feeds.in_use != "endpoint 0":
+                await heard.get()
+            rpcs[0].genesis_hash = "another"
+            while feeds.in_use != "endpoint 1":
+                await heard.get()
+    assert endpoints[0].is_out and not endpoints[1].is_out
+
+
+async def test_the_tip_knows_how_old_the_last_slot_is_and_wakes_who_waits_for_a_root() -> None:
+    tip = Tip(SystemClock())
+    assert tip.age_s() is None
+    waiting = asyncio.ensure_future(tip.root_reaches(Slot(70)))
+    for root in (69, 69, 71):
+        assert not waiting.done()
+        tip.see(Slot(100), Slot(root))
+        await asyncio.sleep(0)
+    await waiting
+    age_s = tip.age_s()
     assert age_s is not None and 0 <= age_s < 10
 
 

@@ -1,6 +1,6 @@
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ import httpx
 import pytest
 from solders.pubkey import Pubkey
 
-from listener.chain.feed import Connected, FeedMessage, SlotSeen, websocket
+from listener.chain.feed import Hearer, websocket
 from listener.chain.idl import Program
+from listener.chain.tip import Tip
 from listener.intake import SETTLED_SLOTS, Intake
 from listener.journal.changes import Complete, Move
 from listener.journal.journal import Journal
@@ -22,7 +23,16 @@ from shared.ids import Slot
 from tests.unit.chain_bytes import IDL, PROGRAM_ID, changed, program
 from tests.unit.journal_rows import NOW
 from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, World, running, until
-from tests.unit.mentions_bytes import FIRST, SECOND, assigned_event, logs, notification, row, transaction
+from tests.unit.mentions_bytes import (
+    FIRST,
+    SECOND,
+    assigned_event,
+    logs,
+    notification,
+    result_of,
+    row,
+    transaction,
+)
 from tests.unit.other_idls import without_account
 from tests.unit.other_transactions import ASSIGN, CANCEL, History
 
@@ -37,14 +47,12 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 class Feed:
-    """Tells what a test puts in."""
+    """Tells what a test tells the hearer."""
 
-    def __init__(self) -> None:
-        self.told: asyncio.Queue[FeedMessage] = asyncio.Queue()
+    in_use = None
 
-    async def messages(self) -> AsyncIterator[FeedMessage]:
-        while True:
-            yield await self.told.get()
+    async def run(self, _mentions: Pubkey, _hearer: Hearer) -> None:
+        await asyncio.get_running_loop().create_future()
 
 
 def outside(world: World) -> Outside:
@@ -61,8 +69,19 @@ def intake(world: World, of: Program = PROGRAM, **changed: Any) -> Intake:
         token_file=Path("token"),
         **({"list_interval_s": 3600.0, "backfill_interval_s": 3600.0} | changed),
     )
-    made = Intake(world.endpoints, of, NODE, world.looks, world.journal, settings, outside(world))
-    made._feed = world.feed = Feed()  # type: ignore[assignment]
+    world.own = set()
+    made = Intake(
+        world.endpoints,
+        of,
+        NODE,
+        world.looks,
+        world.journal,
+        settings,
+        outside(world),
+        Tip(world.clock),
+        lambda signature: signature in world.own,
+    )
+    made._feeds = Feed()  # type: ignore[assignment]
     return made
 
 
@@ -220,29 +239,52 @@ async def test_an_endpoint_that_fails_is_asked_again_soon(world: World) -> None:
 async def test_each_new_connection_has_everything_searched_once_and_once_more_when_it_has_settled(
     world: World,
 ) -> None:
-    async with running(intake(world).run()):
+    one = intake(world)
+    world.rpc.confirmed_slot = 100 + SETTLED_SLOTS - 1
+    async with running(one.run()):
         await until(lambda: world.rpc.asked["get_signatures_for_address confirmed"] == 1)
         listed = world.rpc.asked["get_program_accounts"]
-        world.feed.told.put_nowait(Connected())
+        one.on_standing(Slot(100))
         await until(lambda: world.rpc.asked["get_signatures_for_address confirmed"] == 2)
         await until(lambda: world.rpc.asked["get_program_accounts"] == listed + 2)
-        # Slots may be skipped, also the one that is waited for.
-        for slot in (100, 101, 100 + SETTLED_SLOTS - 1):
-            world.feed.told.put_nowait(SlotSeen(Slot(slot)))
-        await asyncio.sleep(0.05)
+        await until(lambda: world.rpc.asked["get_slot"] >= 3)
         assert world.rpc.asked["get_signatures_for_address confirmed"] == 2
-        for slot in (100 + SETTLED_SLOTS + 1, 100 + SETTLED_SLOTS + 2):
-            world.feed.told.put_nowait(SlotSeen(Slot(slot)))
+        world.rpc.confirmed_slot += 1
         await until(lambda: world.rpc.asked["get_signatures_for_address confirmed"] == 3)
+        asked = world.rpc.asked["get_slot"]
         await asyncio.sleep(0.05)
         assert world.rpc.asked["get_signatures_for_address confirmed"] == 3
+        assert world.rpc.asked["get_slot"] == asked
 
 
 async def test_a_notification_is_acted_on_at_once(world: World) -> None:
     world.rpc.faults["get_program_accounts"] = [RpcUnavailable("reset")] * 100
-    async with running(intake(world).run()):
-        world.feed.told.put_nowait(notification(logs(assigned_event())))
+    one = intake(world)
+    async with running(one.run()):
+        await asyncio.sleep(0)
+        one.on_logs(result_of(notification(logs(assigned_event()))))
         await world.reaches(State.ACCEPTED)
+
+
+async def test_more_notifications_than_are_worked_on_at_once_are_left_to_the_lists(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.intake.MAX_TAKEN_UP", 2)
+    world.rpc.accounts.clear()
+    one = intake(world)
+    async with running(one.run()):
+        await one.listed.wait()
+        listed = world.rpc.asked["get_program_accounts"]
+        for number in range(3):
+            one.on_logs(result_of(notification(logs(assigned_event(task_id=f"t{number}")), slot=Slot(number))))
+        await until(lambda: world.rpc.asked["get_program_accounts"] == listed + 2)
+    assert reads(world) == 2
+
+
+async def test_slots_are_told_to_whoever_waits_for_one(world: World) -> None:
+    one = intake(world)
+    one.on_slot(Slot(100), Slot(68))
+    assert (one._tip.slot, one._tip.root) == (100, 68)
 
 
 async def test_the_accounts_of_other_nodes_are_not_even_read(world: World) -> None:

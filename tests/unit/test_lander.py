@@ -74,6 +74,22 @@ async def test_the_same_bytes_are_sent_until_they_land(world: World) -> None:
     assert len(await world.journal.signatures_of(task.id)) == 1
 
 
+async def test_the_status_of_a_notified_signature_is_asked_at_once_and_others_are_none_of_ours(
+    world: World,
+) -> None:
+    made = lander(world)
+    made._pace = Pace(resend_interval_s=10.0, status_interval_s=60.0)
+    task = await signed(world)
+    async with running(made.run()):
+        await until(lambda: made.notices(FIRST))
+        asked = world.rpc.asked["get_signature_statuses"]
+        assert not made.notices(SECOND)
+        world.rpc.statuses[FIRST] = Status(Slot(7), None, "confirmed")
+        assert made.notices(FIRST)
+        await becomes(world, task, OutboxStatus.CONFIRMED)
+        assert world.rpc.asked["get_signature_statuses"] <= asked + 2
+
+
 async def test_a_signature_whose_answer_was_lost_is_looked_up_and_not_signed_anew(world: World) -> None:
     world.rpc.faults["send_transaction"] = [RpcUnavailable("the connection was reset")]
     task = await signed(world)

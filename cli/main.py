@@ -7,6 +7,7 @@ from typing import Final
 COMMANDS: Final = {
     "listener": ("listener.__main__", "run the listener process (settings: docs/settings.md)"),
     "compute": ("compute.__main__", "run the compute process"),
+    "rebuild-journal": ("cli.commands.rebuild_journal", "make a journal anew from the chain, in a new file"),
     "localnet": ("cli.commands.localnet", "run a local chain with the program, funded keys and storage"),
     "split": ("cli.commands.split", "split a torch model into pieces, each a model package with its weights"),
     "publish": ("cli.commands.publish", "put pieces where nodes find them"),
@@ -29,5 +30,5 @@ def main() -> None:
 
 
 def usage() -> str:
-    lines = [f"  {name:<10}{purpose}" for name, (_, purpose) in COMMANDS.items()]
+    lines = [f"  {name:<17}{purpose}" for name, (_, purpose) in COMMANDS.items()]
     return "\n".join(["usage: splitup-node COMMAND [...]; splitup-node COMMAND --help", "", *lines])

@@ -43,11 +43,8 @@ async def run(settings: ListenerSettings) -> None:
         closing.callback(journal.close)
         listening = listen(settings.host, settings.listener_port, "SPLITUP_LISTENER_PORT")
         closing.callback(listening.close)
-        timeout = httpx.Timeout(RPC_TIMEOUT_S, connect=RPC_CONNECT_TIMEOUT_S)
         outside = Outside(
-            rpc_http=await closing.enter_async_context(
-                httpx.AsyncClient(timeout=timeout, mounts=NO_PROXY_FOR_LOOPBACK)
-            ),
+            rpc_http=await closing.enter_async_context(rpc_http()),
             compute_http=await closing.enter_async_context(compute_http(settings.compute_url, token)),
             connect=websocket,
             clock=SystemClock(),
@@ -56,6 +53,12 @@ async def run(settings: ListenerSettings) -> None:
         node = Node(settings, key, program, outside, journal)
         await _live(settings, node, listening, token, stop)
     log.info("the listener has stopped")
+
+
+def rpc_http() -> httpx.AsyncClient:
+    """What endpoints are asked with."""
+    timeout = httpx.Timeout(RPC_TIMEOUT_S, connect=RPC_CONNECT_TIMEOUT_S)
+    return httpx.AsyncClient(timeout=timeout, mounts=NO_PROXY_FOR_LOOPBACK)
 
 
 async def _live(

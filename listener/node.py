@@ -5,7 +5,6 @@ import asyncio
 from solders.keypair import Keypair
 
 from listener.chain.agreement import Agreement
-from listener.chain.endpoint import Endpoint
 from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
 from listener.chain.lander import Lander, Pace
@@ -43,13 +42,8 @@ class Node:
         self._settings, self._program = settings, program
         self._clock = clock = outside.clock
         rng = outside.rng
-        self._endpoints = endpoints = Endpoints(
-            [
-                Endpoint.at(url, outside.rpc_http, settings.rpc_requests_per_s, clock, rng)
-                for url in settings.rpc_url
-            ],
-            clock,
-            rng,
+        self._endpoints = endpoints = Endpoints.at(
+            settings.rpc_url, outside.rpc_http, settings.rpc_requests_per_s, clock, rng
         )
         self._agreement = agreement = Agreement(endpoints, clock)
         self._compute = ComputeClient(outside.compute_http)

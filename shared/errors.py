@@ -32,6 +32,7 @@ SplitUpError
 ├── JournalError                    the journal cannot be used as it is
 │   ├── JournalLocked               another listener holds it
 │   ├── JournalNewer                it was written by a newer version
+│   ├── JournalDamaged              its file is not what SQLite wrote; the message says how to make a new one
 │   ├── JournalUnavailable          it cannot be read or written now: a full disk, or another program's lock
 │   └── StateConflict               a task was in another state than the change expected
 ├── ComputeError                    the way to the compute process
@@ -162,6 +163,9 @@ class JournalLocked(JournalError): ...
 
 
 class JournalNewer(JournalError): ...
+
+
+class JournalDamaged(JournalError): ...
 
 
 class JournalUnavailable(JournalError): ...

@@ -5,6 +5,8 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+import httpx
+
 from listener.chain.budget import Urgency
 from listener.chain.endpoint import Endpoint
 from listener.chain.rpc import Rpc
@@ -24,6 +26,13 @@ class Endpoints:
         self.all = tuple(endpoints)
         self._clock = clock
         self._rng = rng
+
+    @classmethod
+    def at(
+        cls, urls: Sequence[str], http: httpx.AsyncClient, requests_per_s: float, clock: Clock, rng: random.Random
+    ) -> "Endpoints":
+        """Those behind these URLs, each of which is sent no more than `requests_per_s`."""
+        return cls([Endpoint.at(url, http, requests_per_s, clock, rng) for url in urls], clock, rng)
 
     async def join(self, expected: str | None) -> str:
         """The genesis hash of the cluster, by the first endpoint that answers; the others must have it too.

@@ -79,7 +79,7 @@ def _execution(assigned: Deed, content: Mapping[str, Any], address: Pubkey, newe
             state=_STATES[newest.call.name],
             attempt=Attempt(assigned.slot),
             assigned_node=content["assigned_node"],
-            requester=_requester(assigned),
+            requester=requester_of(assigned),
             reward=reward,
             deadline=UnixSeconds(counted(content["deadline"], "deadline")),
             refund_at=_refund_at(newest, content),
@@ -113,7 +113,7 @@ def _fields(event: TaskAssigned) -> dict[str, Any]:
     return {name: getattr(event, name) for name in TASK_ASSIGNED_FIELDS}
 
 
-def _requester(assigned: Deed) -> Pubkey:
+def requester_of(assigned: Deed) -> Pubkey:
     """The instruction's signer of that name, else who paid the fee.
 
     A name in an IDL proves nothing: whose folders may be read hangs on it, so the key must have signed.

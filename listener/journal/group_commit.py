@@ -9,8 +9,6 @@ from shared.errors import JournalError, JournalUnavailable
 
 Change = Callable[[sqlite3.Connection], object]
 
-_PRIMARY_CODE: Final = 0xFF
-"""The upper bytes of SQLite's error codes are details."""
 _PASSING: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 
@@ -66,8 +64,12 @@ def _outcome(connection: sqlite3.Connection, change: Change) -> object | Undone:
 
 def named(error: sqlite3.Error) -> JournalError:
     """JournalUnavailable for what passes: another program's lock, a full or failing disk."""
-    passes = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _PASSING
-    told = JournalUnavailable if passes else JournalError
+    told = JournalUnavailable if primary_code(error) in _PASSING else JournalError
     named_error = told(f"the journal cannot be used: {error}")
     named_error.__cause__ = error
     return named_error
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """Without the upper bytes of SQLite's error codes, which are details; 0 where it is not SQLite's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -5,9 +5,10 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from shared.errors import JournalError, JournalLocked, JournalNewer
+from listener.journal.group_commit import primary_code
+from shared.errors import JournalDamaged, JournalError, JournalLocked, JournalNewer
 
 SCHEMA_VERSION: Final = 2
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
@@ -41,22 +42,23 @@ def lock(path: Path) -> int:
 def open_journal(path: Path) -> sqlite3.Connection:
     """For the listener, which holds the lock: made where it is not there, brought to this version where it is older.
 
-    WAL and synchronous=FULL: what was committed is on the disk. Raises JournalNewer or JournalError.
+    WAL and synchronous=FULL: what was committed is on the disk. Raises JournalNewer, JournalDamaged or JournalError.
     """
-    return _opened(path, _prepare, create=True)
+    if path.exists():
+        _opened(path, _check_whole, "ro").close()  # read-only, so that not a byte of a damaged file changes
+    return _opened(path, _prepare, "rwc")
 
 
 def open_beside(path: Path) -> sqlite3.Connection:
     """For a command, whether the listener runs or not. Raises JournalNewer or JournalError."""
     if not path.exists():
         raise JournalError(f"there is no journal {path}: is SPLITUP_JOURNAL right, and did the listener ever run?")
-    return _opened(path, _check_same, create=False)
+    return _opened(path, _check_same, "rw")
 
 
 def _opened(
-    path: Path, prepare: Callable[[sqlite3.Connection, Path], None], *, create: bool
+    path: Path, prepare: Callable[[sqlite3.Connection, Path], None], mode: Literal["ro", "rw", "rwc"]
 ) -> sqlite3.Connection:
-    mode = "rwc" if create else "rw"
     try:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
@@ -68,10 +70,24 @@ def _opened(
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise JournalError(
-            f"the journal {path} cannot be opened: {error}. It is left as it is: keep it, start with a new file"
-        ) from error
+        if primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise _damaged(path, str(error)) from error
+        raise JournalError(f"the journal {path} cannot be opened: {error}. It is left as it is") from error
     return connection
+
+
+def _check_whole(connection: sqlite3.Connection, path: Path) -> None:
+    _version(connection, path)  # a newer one may break what this version takes for a rule
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _damaged(path: Path, found: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"the journal {path} is damaged: {' '.join(found.split())}. It is left as it is: keep it, make a new one from "
+        "the chain by `splitup-node rebuild-journal NEW-FILE`, and start the listener with SPLITUP_JOURNAL=NEW-FILE"
+    )
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -12,6 +12,11 @@ from shared.ids import Attempt, ExecutionId, Lamports, ModelId, Requester, Slot,
 from shared.messages import TaskResult
 
 
+def pair_hash(key: TaskKey, requester: Requester) -> bytes:
+    """SHA-256 of pair and requester: the same pair from another requester is another piece of work."""
+    return hashlib.sha256(f"{key}/{requester}".encode("ascii")).digest()
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """What the requester asked for and pays, as the account showed it."""
@@ -42,8 +47,7 @@ class Assignment:
 
     @property
     def pair_hash(self) -> bytes:
-        """SHA-256 of pair and requester: the same pair from another requester is another piece of work."""
-        return hashlib.sha256(f"{self.execution_id}/{self.task_id}/{self.requester}".encode("ascii")).digest()
+        return pair_hash(self.key, self.requester)
 
 
 @dataclass(frozen=True, slots=True)

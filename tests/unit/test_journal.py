@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,13 @@ from listener.journal.changes import Complete, Insert, Move, Observe, Owe, PassO
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor, EventRow
 from listener.journal.states import OutboxStatus, Owed, State
-from shared.errors import ConfigurationError, JournalError, JournalLocked, JournalNewer, StateConflict
+from shared.errors import (
+    ConfigurationError,
+    JournalDamaged,
+    JournalLocked,
+    JournalNewer,
+    StateConflict,
+)
 from shared.ids import Attempt, Slot, UnixSeconds
 from tests.unit.journal_rows import assignment, computed, inserted, result, signature, submitting
 
@@ -181,9 +188,47 @@ def test_a_journal_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Pat
 def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"no database at all, but long enough to be looked at" * 20)
-    with pytest.raises(JournalError, match="left as it is"):
+    with pytest.raises(JournalDamaged, match="left as it is"):
         Journal(path)
     assert path.read_bytes().startswith(b"no database")
+
+
+def test_a_damaged_journal_is_refused_with_what_to_do_and_not_a_byte_of_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    crashed = subprocess.run([sys.executable, "-c", CRASHED_WITH_A_LOG, str(path)], cwd=ROOT, check=False)
+    assert crashed.returncode == -9
+    with path.open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xff" * 3000)
+    before = {name: path.with_name(name).read_bytes() for name in ("journal.sqlite", "journal.sqlite-wal")}
+    assert before["journal.sqlite-wal"]
+    with pytest.raises(JournalDamaged, match=r"(?s)damaged: .*rebuild-journal"):
+        Journal(path)
+    assert {name: path.with_name(name).read_bytes() for name in before} == before
+
+
+def test_what_a_killed_listener_left_in_the_log_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    subprocess.run([sys.executable, "-c", CRASHED_WITH_A_LOG, str(path)], cwd=ROOT, check=False)
+    journal = Journal(path)
+    assert asyncio.run(journal.cursor()) == Cursor("in the log", Slot(9))
+    journal.close()
+
+
+CRASHED_WITH_A_LOG = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from listener.journal.journal import Journal
+from listener.journal.records import Cursor
+
+async def main() -> None:
+    journal = Journal(Path(sys.argv[1]))
+    await journal._database.read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    await journal.apply(Cursor("in the log", 9))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
 
 
 async def test_a_journal_belongs_to_one_cluster_and_one_node(journal: Journal) -> None:

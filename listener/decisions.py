@@ -51,7 +51,9 @@ NOTHING: Final = Decision()
 
 
 def on_account(seen: Sighting, known: Task | None, completed: bool, rules: Rules, now: float) -> Decision:
-    """What a reading of the account means. `known` is the row with the highest attempt, `now` the chain's time.
+    """What a reading of the account means. `known` is the row that was seen last, `now` the chain's time.
+
+    A lower attempt is of an old reading, or a fork's (forks.py).
 
     `completed`: a completion of this pair for this requester is finalized.
     """
@@ -93,7 +95,7 @@ def _on_new_attempt(seen: Sighting, known: Task | None, completed: bool, rules: 
         return Decision((*ends, Insert(assignment, State.CANCELLED, CANCELLED_BY_REQUESTER)))
     if known is not None and _goes_on(known) and known.content_hash == assignment.content_hash:
         return Decision((_renumbered(known, assignment),))
-    return Decision((*ends, _taken_in(assignment, rules, now)))
+    return Decision((*ends, taken_in(assignment, rules, now)))
 
 
 def _over(known: Task) -> tuple[Change, ...]:
@@ -114,7 +116,7 @@ def _goes_on(known: Task) -> bool:
     return known.state in UNSIGNED
 
 
-def _taken_in(assignment: Assignment, rules: Rules, now: float) -> Insert:
+def taken_in(assignment: Assignment, rules: Rules, now: float) -> Insert:
     match judge(assignment, rules, now):
         case Accept():
             return Insert(assignment, State.ACCEPTED)
@@ -143,13 +145,13 @@ def _on_assigned(seen: Assignment, known: Task, completed: bool, rules: Rules, n
         known.state == State.CANCELLED and known.reason in _TAKEN_BACK_BY_FORKS
     )
     if is_back and seen.verified_slot > known.verified_slot and not completed:
-        again = _taken_again(seen, known, rules, now)
+        again = taken_again(seen, known, rules, now)
         if again:
             return Decision(again)
-    return NOTHING if known.state in ENDED else Decision((_seen(seen, known),))
+    return NOTHING if known.state in ENDED else Decision((seen_again(seen, known),))
 
 
-def _taken_again(seen: Assignment, known: Task, rules: Rules, now: float) -> tuple[Change, ...]:
+def taken_again(seen: Assignment, known: Task, rules: Rules, now: float) -> tuple[Change, ...]:
     """Judged once more, since what was refused may have been cancelled, or gone, before that was sent."""
     restart = Restart(known.id, known.state, seen.attempt, seen.verified_slot)
     match judge(seen, rules, now):
@@ -180,7 +182,7 @@ def _on_cancelled(seen: Assignment, known: Task) -> Decision:
         )
     if known.state == State.COMPUTED and known.submission is SubmissionKind.FAILED:
         return Decision((cancelled(known, CANCELLED_BY_REQUESTER, seen.verified_slot),))
-    return NOTHING if known.state in ENDED else Decision((_seen(seen, known),))
+    return NOTHING if known.state in ENDED else Decision((seen_again(seen, known),))
 
 
 def _on_ended(seen: Assignment, known: Task) -> Decision:
@@ -189,7 +191,7 @@ def _on_ended(seen: Assignment, known: Task) -> Decision:
     return NOTHING
 
 
-def _seen(seen: Assignment, known: Task) -> Seen:
+def seen_again(seen: Assignment, known: Task) -> Seen:
     return Seen(known.id, seen.verified_slot, seen.refund_at)
 
 

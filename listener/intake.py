@@ -225,11 +225,11 @@ class Intake:
         await self._clock.sleep(LISTING_PAUSE_S)
 
     async def _is_worth_a_look(self, account: str, head: ExecutionHead) -> bool:
-        """Whether the journal does not know this attempt, or the head says more than its row."""
+        """Whether the journal does not know this attempt, or the head says more than its row, or a fork's attempt."""
         known = await self._journal.latest(account)
         if known is None or head.attempt > known.attempt:
             return not await self._journal.knows(account, head.attempt)
-        return head.attempt == known.attempt and is_worth_a_look(head.state, known)
+        return head.attempt < known.attempt or is_worth_a_look(head.state, known)
 
     def _refused(self, error: ChainError) -> None:
         """By the provider, or since the IDL's account has no fixed head to filter by."""

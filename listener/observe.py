@@ -1,17 +1,23 @@
 """From a look at an account to changes of the journal: the one way by which the chain moves a task."""
 
+from typing import Final
+
 from listener.chain.idl import TaskAssigned
 from listener.chain.rpc import Commitment
 from listener.chain_clock import ChainClock
 from listener.decisions import NOTHING, Decision, on_account, on_gone
+from listener.forks import is_taken_back, on_taken_back
 from listener.journal.changes import PassOver
 from listener.journal.records import EventRow, Task
 from listener.journal.states import ENDED
 from listener.look import Look, View
 from listener.rules import Rules
 from listener.steps import Steps
-from shared.errors import StateConflict
+from shared.errors import RpcInvalid, StateConflict
 from shared.ids import Attempt, Slot
+
+MAX_CONFLICTS: Final = 20
+"""Changes of one row that come first, one after the other; more is no coincidence."""
 
 
 class Observer:
@@ -34,22 +40,41 @@ class Observer:
 
         `listed` is the attempt that a listing showed. Raises ChainError.
         """
-        while True:
+        for _ in range(MAX_CONFLICTS):
             known = await self._steps.journal.latest(account)
             is_new = known is None or known.state in ENDED
             view = await self._look.at(account, at_least, commitment, is_new=is_new, told=events)
-            decision = await self._decide(view, known, account, _heard_of(events, listed))
+            if known is not None and view.sighting is not None and is_taken_back(view.sighting, known):
+                view = await self._look.at(account, Slot(known.verified_slot + 1), "finalized", is_new=True)
+                decision = await self._after_a_fork(view, known)
+            else:
+                decision = await self._decide(view, known, account, _heard_of(events, listed))
             about = view.sighting.assignment if view.sighting else known
             try:
                 await self._steps.take(about, Decision((*events, *decision.changes), decision.alarm))
             except StateConflict:
                 continue  # another change came first: what it left decides
             return view
+        raise RpcInvalid(f"what is told of account {account} contradicts what was told of it before")
 
     async def look_again(self, account: str) -> None:
         """Read an account of the journal once more. Raises ChainError."""
         known = await self._steps.journal.latest(account)
         await self.observe(account, known.verified_slot if known else Slot(0))
+
+    async def _after_a_fork(self, view: View, known: Task) -> Decision:
+        """An attempt counts as taken back only where that is final."""
+        if view.sighting is None or not is_taken_back(view.sighting, known):
+            return NOTHING
+        shown = view.sighting.assignment
+        journal = self._steps.journal
+        if await journal.is_over(shown.account, shown.attempt):
+            return NOTHING
+        rows = await journal.tasks_of(shown.key)
+        older = next((row for row in rows if (row.account, row.attempt) == (shown.account, shown.attempt)), None)
+        completed = await journal.is_completed(shown.pair_hash)
+        now = await self._chain_clock.now()
+        return on_taken_back(view.sighting, known, older, completed, self._rules, now)
 
     async def _decide(self, view: View, known: Task | None, account: str, heard_of: Attempt | None) -> Decision:
         if view.sighting is None:

@@ -111,11 +111,11 @@ def on_final_account(task: Task, seen: Sighting | None, final_time: float) -> De
     """What the account, read at `finalized`, says of a task that ended without a signature of ours.
 
     None: its end is not final yet. NOTHING: it ended unpaid. Else it was ended by another signature of this key.
+    It was read at a slot not below the one in which the task was seen last: what shows another attempt, a lower one
+    too (a fork took this one back), is final.
     """
-    if seen is None or seen.assignment.attempt > task.attempt:
+    if seen is None or seen.assignment.attempt != task.attempt:
         return NOTHING
-    if seen.assignment.attempt < task.attempt:
-        return None
     match seen.state:
         case ExecutionState.COMPLETED:
             paid = Move(task.id, task.state, State.PAID, PAID_ELSEWHERE, owed=Owed.PAID)

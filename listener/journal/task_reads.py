@@ -20,8 +20,12 @@ class TaskReads(Rows):
         return task_from_row(row)
 
     async def latest(self, account: str) -> Task | None:
-        """The row with the highest attempt of this account, where it has not moved to the history."""
-        rows = await self._rows("SELECT * FROM tasks WHERE account = ? ORDER BY attempt DESC LIMIT 1", account)
+        """The attempt of this account that was seen last, where it has not moved to the history.
+
+        It is the highest, but where a fork took a higher one back.
+        """
+        sql = "SELECT * FROM tasks WHERE account = ? ORDER BY verified_slot DESC, attempt DESC LIMIT 1"
+        rows = await self._rows(sql, account)
         return task_from_row(rows[0]) if rows else None
 
     async def knows(self, account: str, attempt: Attempt) -> bool:

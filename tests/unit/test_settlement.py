@@ -42,8 +42,8 @@ def test_an_account_that_is_gone_or_assigned_again_ended_this_attempt_unpaid() -
     assert on_final_account(ENDED, seen(ExecutionState.ASSIGNED, 200), NOW) is NOTHING
 
 
-def test_a_lower_attempt_at_finalized_is_not_the_end() -> None:
-    assert on_final_account(ENDED, seen(ExecutionState.COMPLETED, 99), END + 1) is None
+def test_a_lower_attempt_at_finalized_means_that_a_fork_took_this_one_back() -> None:
+    assert on_final_account(ENDED, seen(ExecutionState.COMPLETED, 99), NOW) is NOTHING
 
 
 def test_another_signature_of_this_key_may_have_completed_or_failed_it() -> None:

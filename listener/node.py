@@ -13,6 +13,7 @@ from listener.chain.tip import Tip
 from listener.chain_clock import ChainClock
 from listener.compute_client import ComputeClient
 from listener.health import Checks
+from listener.housekeeping import keep_house
 from listener.intake import Intake
 from listener.journal.journal import Journal
 from listener.journal.states import State
@@ -92,6 +93,8 @@ class Node:
             group.create_task(self._runner.run())
             group.create_task(self._lander.run())
             group.create_task(self._settlement.run())
+            days = self._settings.history_days
+            group.create_task(keep_house(self.journal, self._final_time, days, self._clock))
             await self._intake.listed.wait()
             group.create_task(reconcile_for_ever(self._compute, self.journal, self._clock))
 

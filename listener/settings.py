@@ -35,6 +35,9 @@ class ListenerSettings(BaseSettings):
         description="File with the bearer token that both processes share; only its owner may read it."
     )
     journal: Path = Field(Path("journal.sqlite"), description="The journal's SQLite file.")
+    history_days: int = Field(
+        90, ge=1, description="Days for which the journal keeps finished tasks, and ledger rows one by one."
+    )
     host: str = Field("127.0.0.1", description="Address to listen on for health; beyond loopback only if asked.")
     listener_port: int = Field(
         8740, ge=0, le=65535, description="TCP port of /health and /ready; 0 takes a free one."

@@ -34,7 +34,10 @@ class ChainReads(Rows):
     async def cancellations_of(self, account: str) -> list[EventRow]:
         """What told of a cancellation of this account, or of another one of its execution, which may mean both."""
         sql = """SELECT signature, event_index AS "index", slot, name, account FROM events
-                 WHERE name = 'ExecutionCancelled' AND account IN (SELECT ?1 UNION SELECT account FROM tasks
+                 WHERE name = 'ExecutionCancelled' AND account IN (SELECT ?1
+                 UNION SELECT account FROM tasks
+                 WHERE execution_id IN (SELECT execution_id FROM tasks WHERE account = ?1)
+                 UNION SELECT account FROM history
                  WHERE execution_id IN (SELECT execution_id FROM tasks WHERE account = ?1))"""
         return [EventRow(**dict(row)) for row in await self._rows(sql, account)]
 

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,10 @@ class Journal(Reads):
 
         if changes:
             await self._database.write(write_all)
+
+    async def tidy(self, piece: Callable[[sqlite3.Connection], int]) -> int:
+        """Do one piece of tidying.py in a transaction of its own; returns how many rows are gone."""
+        return await self._database.write(piece)
 
     async def belongs_to(self, **identity: str) -> None:
         """Remember genesis hash, node and program at the first start, compare them at each later one.

@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from secrets import token_hex
 from weakref import WeakValueDictionary
 
 from compute.admission import Admission, Refused, Verdict, conflict, content_of, judge
 from compute.deadline import Deadline
+from compute.disk import check_room
 from compute.leftovers import delete_leftovers
 from compute.pipeline import Pipeline
 from compute.results import Results
@@ -25,8 +27,10 @@ from shared.messages import Stage, StageTime, TaskRequest
 
 log = logging.getLogger(__name__)
 
-HOUSEKEEPING_S = 60.0
+CLEANING_S = 60.0
 """Between two looks for results whose day is over and objects that could not be deleted before."""
+RETRY_S = 2.0
+"""Between two looks at a disk that is full."""
 CLEANING_UP_S = 5.0
 """So long may what was stopped with the process delete what it stored; the next start does the rest."""
 
@@ -41,6 +45,7 @@ class Service:
         self._table = TaskTable()
         self._storage = storage
         self._results = results
+        self._settings = settings
         self._clock = clock
         self._runner = TaskRunner(
             settings,
@@ -235,15 +240,26 @@ class Service:
     # ---- keep house ----
 
     async def _keep_house(self) -> None:
+        cleaned_at: float | None = None
         while True:
             try:
                 await self._results.check()
-                await self._clean_up()
+                await asyncio.to_thread(self._check_room)
                 self.admission.state_failure = None
+                if cleaned_at is None or self._clock.monotonic() - cleaned_at >= CLEANING_S:
+                    cleaned_at = self._clock.monotonic()
+                    await self._clean_up()
             except StateUnavailable as exc:
+                if self.admission.state_failure is None:
+                    log.error("the state folder cannot be used", extra=fields(why=str(exc)))
                 self.admission.state_failure = str(exc)
-                log.error("the state folder cannot be used", extra=fields(why=str(exc)))
-            await self._clock.sleep(HOUSEKEEPING_S)
+            is_well = self.admission.state_failure is None
+            await self._clock.sleep(self._settings.probe_interval_s if is_well else RETRY_S)
+
+    def _check_room(self) -> None:
+        check_room("SPLITUP_STATE_DIR", self._settings.state_dir)
+        if self._settings.output_prefix.scheme == "file":
+            check_room("SPLITUP_OUTPUT_PREFIX", Path("/", self._settings.output_prefix.key))
 
     async def _clean_up(self) -> None:
         for key, attempt in await self._results.expire(self._clock.wall()):

@@ -100,7 +100,7 @@ class ComputeSettings(StorageSettings):
         20.0, gt=0, description="Seconds that inferring shapes and cost of one task may take."
     )
     probe_interval_s: float = Field(
-        10.0, gt=0, description="Seconds between two probes of device and storage, which /ready reports."
+        10.0, gt=0, description="Seconds between two probes of device, storage and disks, which /ready reports."
     )
     retry_after_s: float = Field(2.0, gt=0, description="Seconds that a 429 asks the listener to wait.")
     result_keep_s: float = Field(

@@ -18,7 +18,7 @@ SplitUpError
 │   ├── ComputationFailed           torch refused or broke while computing
 │   ├── OutOfMemory                 the device or the host has no memory for this task
 │   └── DeadlinePassed              the deadline (less the landing margin) has passed
-├── StateUnavailable                compute's state folder cannot be written, such as on a full disk
+├── StateUnavailable                compute cannot keep results or outputs, such as on a full disk
 ├── ChainError                      the chain or a provider of it
 │   ├── RpcUnavailable              no answer: refused, reset, timed out, HTTP 5xx
 │   ├── RpcRateLimited              HTTP 429, with `retry_after_s`

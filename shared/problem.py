@@ -18,7 +18,7 @@ PROBLEM_TYPES: Final[dict[str, str]] = {
     "storing": "The outputs are being stored; wait for the result, or force.",
     "finished": "The task is done or failed; the result is in `result`.",
     "unknown-task": "No such task is known here.",
-    "state-unavailable": "The state folder cannot be written; nothing is taken or dropped until it can.",
+    "state-unavailable": "Results or outputs cannot be kept (a full disk?); nothing is taken or dropped meanwhile.",
     "unknown-call": "There is no such call, or not by this method.",
 }
 

@@ -10,8 +10,9 @@ from compute.storage.store import Storage
 def open_storage(settings: StorageSettings) -> Storage:
     """Storage for the schemes that the settings' prefixes use; any other is refused as unavailable."""
     schemes: dict[str, Storage] = {}
+    policy = RetryPolicy(patience_s=settings.storage_patience_s)
     if roots := tuple(prefix for prefix in settings.places if prefix.scheme == "file"):
-        schemes["file"] = FileStorage(roots)
+        schemes["file"] = FileStorage(roots, policy)
     if places := tuple(prefix for prefix in settings.places if prefix.scheme == "s3"):
         # Here, because boto3 takes half a second to import and many nodes have no S3.
         from compute.storage.s3 import S3Storage  # noqa: PLC0415
@@ -21,6 +22,6 @@ def open_storage(settings: StorageSettings) -> Storage:
             endpoint_url=settings.s3_endpoint_url,
             region=settings.s3_region,
             path_style=settings.s3_path_style,
-            policy=RetryPolicy(patience_s=settings.storage_patience_s),
+            policy=policy,
         )
     return RoutedStorage(schemes)

@@ -6,10 +6,12 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
 
+from compute.storage.retry import ONE_ATTEMPT, PATIENT, RetryPolicy, Transient, retried
 from compute.storage.store import ObjectStart
 from compute.storage.threads import CHUNK_BYTES, Stop, in_thread
 from shared.errors import InputInvalid, InputMissing, StorageUnavailable, TaskError
@@ -24,6 +26,7 @@ _FOLDER_FLAGS = _ROOT_FLAGS | os.O_NOFOLLOW
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 # What the kernel says where a path below a root is not a plain file in plain folders.
+_MAY_PASS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENAMETOOLONG}
 
 T = TypeVar("T")
@@ -32,8 +35,10 @@ T = TypeVar("T")
 class FileStorage:
     """Storage in local folders. A URI below none of the roots is refused without looking at the disk."""
 
-    def __init__(self, roots: Sequence[ObjectUri]) -> None:
+    def __init__(self, roots: Sequence[ObjectUri], policy: RetryPolicy = PATIENT) -> None:
         self._roots = tuple(roots)
+        # What is not there in a folder is not there: no other host wrote it a moment ago.
+        self._policy = replace(policy, missing_retries=0)
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
 
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
@@ -85,7 +90,7 @@ class FileStorage:
                 os.fsync(folder)
 
         with suppress(InputMissing):
-            await self._run(uri, work)
+            await self._run(uri, work, policy=ONE_ATTEMPT)
 
     async def probe(self) -> None:
         def work(_: Stop) -> None:
@@ -101,16 +106,27 @@ class FileStorage:
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, uri: ObjectUri, work: Callable[[Stop], T], absent: type[TaskError] = InputMissing) -> T:
+    async def _run(
+        self,
+        uri: ObjectUri,
+        work: Callable[[Stop], T],
+        absent: type[TaskError] = InputMissing,
+        policy: RetryPolicy | None = None,
+    ) -> T:
         def mapped(stop: Stop) -> T:
             try:
                 return work(stop)
             except OSError as exc:
                 if exc.errno in _NOT_THERE:
                     raise absent(f"{uri} is not there, or not a plain file in plain folders") from exc
+                if exc.errno in _MAY_PASS:
+                    raise Transient(str(exc.strerror)) from exc
                 raise StorageUnavailable(f"{uri}: {exc.strerror}") from exc
 
-        return await in_thread(self._executor, mapped, finish_s=FINISH_S)
+        async def attempt() -> T:
+            return await in_thread(self._executor, mapped, finish_s=FINISH_S)
+
+        return await retried(attempt, policy or self._policy, str(uri))
 
     def _root_of(self, uri: ObjectUri) -> tuple[ObjectUri, list[str]]:
         """The root that the URI lies below, and the segments behind it."""

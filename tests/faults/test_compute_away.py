@@ -17,6 +17,8 @@ from tests.integration.compute_process import ComputeProcess, compute_process
 from tests.integration.compute_tasks import add_task, slow_task
 from tests.unit.listener_world import until
 
+pytestmark = pytest.mark.timeout(300)
+
 ONCE = ["fetching", "running", "storing", "done"]
 HUNG_S = 1.0
 """How long an answer may take in these tests."""

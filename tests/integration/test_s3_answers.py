@@ -1,16 +1,21 @@
 """S3 storage against answers that no well-behaved server gives on demand, from a scripted one."""
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import pytest
 
+from compute.safetensors_header import encode_header
+from compute.specs import DType, TensorSpec
+from compute.storage.packages import find_package
 from compute.storage.retry import RetryPolicy
 from compute.storage.s3 import S3Storage
+from compute.tensors import load, read_header
 from shared.backoff import Backoff
-from shared.errors import InputInvalid, StorageUnavailable
+from shared.errors import InputInvalid, InputMissing, StorageUnavailable
 from shared.uris import parse_object_uri, parse_prefix
 
 OBJECT = parse_object_uri("s3://tensors/public/object")
@@ -177,6 +182,59 @@ async def test_a_body_shorter_than_announced_is_never_taken(length, why):
     async with scripted(lambda _: answer) as (_, storage):
         with pytest.raises(StorageUnavailable, match=why):
             await storage.read_range(OBJECT, 5, 10)
+
+
+@pytest.mark.parametrize("size", [100, 5 << 20])
+async def test_a_bit_that_turned_on_the_way_is_read_again_where_the_name_is_a_hash(size):
+    content = encode_header([("0", TensorSpec(DType.UINT8, (size,)))]) + bytes(size)
+    uri = parse_object_uri(f"s3://tensors/public/{hashlib.sha256(content).hexdigest()}.safetensors")
+    turned = content[:-1] + b"\1"
+    bad = [0]  # so many of the next answers with the last byte have it wrong
+
+    def answer(request):
+        status, headers, body = ranged(request, content)
+        is_last = headers["Content-Range"].endswith(f"-{len(content) - 1}/{len(content)}")
+        if is_last and bad[0] > 0:
+            bad[0] -= 1
+            body = ranged(request, turned)[2]
+        return status, headers, body
+
+    async def read(storage):
+        header = await read_header(storage, uri, max_header_bytes=1 << 20, max_tensors=10)
+        view = memoryview(bytearray(size))
+        await load(storage, uri, header, header.entries, [view])
+        return bytes(view)
+
+    async with scripted(answer) as (_, storage):
+        bad[0] = 1
+        assert await read(storage) == bytes(size)
+        bad[0] = 2
+        with pytest.raises(InputInvalid, match="not the one in its name"):
+            await read(storage)
+
+
+async def test_a_bit_that_turned_on_the_way_of_a_package_is_read_again():
+    wanted = hashlib.sha256(CONTENT).hexdigest()
+
+    async def found(storage):
+        return await find_package(
+            storage,
+            model_id=wanted,
+            requester="requester",
+            model_stores=[parse_prefix("s3://tensors")],
+            allowed_prefixes=[],
+            catalogue={},
+            max_bytes=1000,
+        )
+
+    def turned(request):
+        return ranged(request, CONTENT[:-1] + b"\1")
+
+    async with scripted(in_turn(turned, ranged)) as (_, storage):
+        assert await found(storage) == CONTENT
+    async with scripted(turned) as (_, storage):
+        with pytest.raises(InputMissing, match="skipped"):
+            await found(storage)
 
 
 async def test_a_server_that_gives_no_length_is_refused():

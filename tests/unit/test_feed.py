@@ -412,7 +412,7 @@ async def test_a_message_in_fragments_may_be_given_up_at_any_moment() -> None:
     async def begin(server: Server, connection: ServerConnection) -> None:
         async def fragments() -> AsyncIterator[str]:
             yield "{"
-            await asyncio.sleep(30)
+            await connection.wait_closed()
 
         await connection.send(fragments())
 

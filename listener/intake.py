@@ -7,33 +7,29 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from solders.pubkey import Pubkey
-from solders.signature import Signature
 
 from listener.allowance import Allowance
-from listener.chain.accounts import ExecutionHead, list_live
-from listener.chain.backfill import signatures_since
+from listener.catch_up import CatchUp
 from listener.chain.budget import Urgency
 from listener.chain.endpoints import Endpoints
 from listener.chain.feed import Notification
 from listener.chain.feeds import Feeds
 from listener.chain.idl import Program
-from listener.chain.rpc import Rpc, SignatureRow
 from listener.chain.tip import Tip
-from listener.decisions import is_worth_a_look
-from listener.journal.journal import Journal
-from listener.journal.records import Cursor
-from listener.journal.states import UNSIGNED
+from listener.chain_clock import ChainClock
+from listener.listing import Listing
 from listener.looks import Looks
 from listener.mentions import Mentions, OtherWays
 from listener.outside import Outside
+from listener.rules import Rules
 from listener.settings import ListenerSettings
+from listener.steps import Steps
 from shared.backoff import Backoff
-from shared.errors import ChainError, IdlInvalid, RpcRefused
-from shared.ids import Slot
+from shared.errors import ChainError
+from shared.ids import Slot, UnixSeconds
 from shared.logs import fields
 
 SETTLED_SLOTS: Final = 8
@@ -59,7 +55,8 @@ class Intake:
         program: Program,
         node: Pubkey,
         looks: Looks,
-        journal: Journal,
+        steps: Steps,
+        chain_clock: ChainClock,
         settings: ListenerSettings,
         outside: Outside,
         tip: Tip,
@@ -68,9 +65,7 @@ class Intake:
         """`is_own` is called with the signature of every transaction that is notified, and says whether it is ours."""
         self._endpoints = endpoints
         self._program = program
-        self._node = node
-        self._looks = looks
-        self._journal = journal
+        self._journal = steps.journal
         self._settings = settings
         self._clock, self._rng = outside.clock, outside.rng
         self._address = program.mentions(node)
@@ -89,7 +84,7 @@ class Intake:
             endpoints,
             program,
             node,
-            journal,
+            steps.journal,
             looks,
             Allowance(settings.mention_reads_per_minute, self._clock),
             OtherWays(self._list_soon.set, self._can_list, is_own),
@@ -99,15 +94,25 @@ class Intake:
         self._group = asyncio.TaskGroup()
         self._taken_up = 0
         self._settling: asyncio.Task[None] | None = None
-        self._listing_refused = False
+        rules, now = Rules.of(settings), chain_clock.now
+        self._listing = Listing(endpoints, program, node, looks, steps, rules, now)
+        self._catch_up = CatchUp(
+            endpoints, self._address, steps.journal, self._mentions, self._listing.run, self._oldest, self._clock
+        )
+        self._chain_clock = chain_clock
         self._listing_tried = asyncio.Event()
         self.listed = asyncio.Event()
-        """Set once the live accounts were listed."""
+        """Set once the live accounts were listed, or that was refused."""
 
     @property
     def is_listing_refused(self) -> bool:
-        """The provider refuses getProgramAccounts: signature lists alone are followed."""
-        return self._listing_refused
+        """Signature lists alone are followed."""
+        return self._listing.refused is not None
+
+    @property
+    def halted(self) -> str | None:
+        """Why new work cannot be found; None where it can."""
+        return self._catch_up.halted
 
     @property
     def websocket_in_use(self) -> str | None:
@@ -115,7 +120,10 @@ class Intake:
         return self._feeds.in_use
 
     def _can_list(self) -> bool:
-        return self._program.by_transactions is None and not self._listing_refused
+        return self._listing.refused is None
+
+    async def _oldest(self) -> UnixSeconds:
+        return UnixSeconds(int(await self._chain_clock.now() - self._settings.first_start_hours * 3_600))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -181,89 +189,22 @@ class Intake:
                 failures += 1
 
     async def _list(self) -> None:
-        """Look at every live account that may say more than the journal, and at every task that none of them is."""
-        if self._program.by_transactions is not None:
-            await self._look_at_open_tasks(self._program.by_transactions)
-            return
-        newest = await self._newest_finalized() if await self._journal.cursor() is None else None
+        """At the first start the cursor is set at what was the newest before: all that is older is listed."""
         try:
-            heads = await self._endpoints.ask(self._live, Urgency.SEARCH)
-        except (RpcRefused, IdlInvalid) as error:
-            self._refused(error)
-            return
+            newest = await self._catch_up.newest_finalized() if await self._journal.cursor() is None else None
+            is_listed = await self._listing.run()
         except ChainError:
             self._listing_tried.set()
             raise
-        self._listing_refused = False
-        async with asyncio.TaskGroup() as group:
-            for address, head in heads:
-                if await self._is_worth_a_look(str(address), head):
-                    group.create_task(self._looks.take(str(address), listed=head.attempt))
-            listed = {str(address) for address, _ in heads}
-            for task in await self._journal.tasks_in(UNSIGNED):
-                if task.account not in listed:
-                    group.create_task(self._looks.take(task.account))
-        if newest is not None:
+        if newest is not None and is_listed:
             await self._journal.apply(newest)
-        self._has_listed()
-        await self._clock.sleep(LISTING_PAUSE_S)
-
-    def _has_listed(self) -> None:
         if not self.listed.is_set():
             self._backfill_soon.set()
         self.listed.set()
         self._listing_tried.set()
-
-    async def _look_at_open_tasks(self, why: str) -> None:
-        """Where no account can be told from its bytes, the signature lists tell of new work."""
-        if not self.listed.is_set():
-            log.warning("accounts are not listed; signature lists alone are followed", extra=fields(why=why))
-        self._has_listed()
-        async with asyncio.TaskGroup() as group:
-            for task in await self._journal.tasks_in(UNSIGNED):
-                group.create_task(self._looks.take(task.account))
         await self._clock.sleep(LISTING_PAUSE_S)
 
-    async def _is_worth_a_look(self, account: str, head: ExecutionHead) -> bool:
-        """Whether the journal does not know this attempt, or the head says more than its row, or a fork's attempt."""
-        known = await self._journal.latest(account)
-        if known is None or head.attempt > known.attempt:
-            return not await self._journal.knows(account, head.attempt)
-        return head.attempt < known.attempt or is_worth_a_look(head.state, known)
-
-    def _refused(self, error: ChainError) -> None:
-        """By the provider, or since the IDL's account has no fixed head to filter by."""
-        if not self._listing_refused:
-            log.warning(
-                "the endpoint refuses getProgramAccounts; signature lists alone are followed",
-                extra=fields(error=str(error)),
-            )
-        self._listing_refused = True
-        self._has_listed()
-
     async def _backfill(self) -> None:
-        """Read what mentions the address since the cursor, then move the cursor."""
-        newest = await self._newest_finalized()
-        cursor = await self._journal.cursor()
-        if cursor is None and not self.listed.is_set():
-            return  # the listing sets the first cursor: what is older than that is over or listed
-        until, until_slot = (cursor.parsed_signature, cursor.slot) if cursor else (None, Slot(0))
-        rows = await self._endpoints.ask(partial(self._since, until, until_slot), Urgency.SEARCH)
-        for row in rows:
-            await self._mentions.on_listed(row)
-        if newest is not None:
-            await self._journal.apply(newest)
-
-    async def _newest_finalized(self) -> Cursor | None:
-        async def ask(rpc: Rpc) -> list[SignatureRow]:
-            return await rpc.get_signatures_for_address(self._address, limit=1, commitment="finalized")
-
-        rows = await self._endpoints.ask(ask, Urgency.SEARCH)
-        return Cursor(str(rows[0].signature), rows[0].slot) if rows else None
-
-    async def _live(self, rpc: Rpc) -> list[tuple[Pubkey, ExecutionHead]]:
-        return await list_live(rpc, self._program, self._node)
-
-    async def _since(self, until: Signature | None, until_slot: Slot, rpc: Rpc) -> list[SignatureRow]:
-        pages = signatures_since(rpc, self._address, until, until_slot)
-        return [row async for page in pages for row in page]
+        if await self._journal.cursor() is None and not self.listed.is_set():
+            return  # the listing sets the first cursor
+        await self._catch_up.run()

@@ -108,7 +108,7 @@ class TransactionLook:
     ) -> AsyncGenerator[tuple[_Place, bool]]:
         """Where transactions that may concern the account stand, newest first, and whether the list shows them."""
         waiting = list(cancelled)
-        listed = signatures_since(rpc, address, None, ALL_SLOTS, commitment=commitment)
+        listed = signatures_since(rpc, address, ALL_SLOTS, commitment=commitment)
         async for page in listed:
             for row in page:
                 place = row.signature, row.slot

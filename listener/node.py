@@ -71,7 +71,16 @@ class Node:
         self._settlement = Settlement(steps, self._compute, look, self._final_time, clock)
         looks = Looks(observer, clock, rng)
         self._intake = Intake(
-            endpoints, program, key.pubkey(), looks, journal, settings, outside, tip, self._lander.notices
+            endpoints,
+            program,
+            key.pubkey(),
+            looks,
+            steps,
+            chain_clock,
+            settings,
+            outside,
+            tip,
+            self._lander.notices,
         )
         steps.tell(self._runner.changed)
         steps.tell(self._lander.changed, signs)

@@ -48,6 +48,9 @@ def readiness_checks(
 
     async def cursor() -> tuple[bool, str, str | None]:
         known = await journal.cursor()
+        if intake.halted is not None:
+            advice = "add an endpoint that keeps older signatures, or one that lists accounts (getProgramAccounts)"
+            return False, intake.halted, advice
         if known is None:
             return intake.listed.is_set(), "no signature was read yet", "wait for the first listing"
         behind = max(0, await endpoints.ask(lambda rpc: rpc.get_slot("finalized"), Urgency.WORK) - known.slot)

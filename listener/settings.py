@@ -79,6 +79,11 @@ class ListenerSettings(BaseSettings):
     )
     list_interval_s: float = Field(120.0, gt=0, description="Seconds between two listings of the live accounts.")
     backfill_interval_s: float = Field(30.0, gt=0, description="Seconds between two backfills of signatures.")
+    first_start_hours: float = Field(
+        24.0,
+        gt=0,
+        description="Hours of signatures read at the first start, where accounts cannot be listed.",
+    )
     mention_reads_per_minute: int = Field(
         600,
         ge=1,

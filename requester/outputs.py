@@ -77,7 +77,7 @@ async def _listed_endings(
     session: Session, address: Pubkey, attempt: Attempt, seen: set[Signature]
 ) -> AsyncIterator[Ending]:
     """Of the account's transactions that are not among `seen`, newest first, down to the attempt's slot."""
-    async for page in signatures_since(session.rpc, address, None, Slot(attempt)):
+    async for page in signatures_since(session.rpc, address, Slot(attempt)):
         for row in page:
             if row.err is not None or row.signature in seen:
                 continue

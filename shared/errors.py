@@ -26,6 +26,8 @@ SplitUpError
 │   ├── RpcInvalid                  an answer that is not what the method promises
 │   ├── WrongCluster                the genesis hash is another cluster's
 │   ├── Disputed                    two endpoints disagree, and no third decides
+│   ├── PageMarkUnknown             an endpoint does not know the signature from which to go back
+│   ├── HistoryPruned               an endpoint no longer has the signatures that were asked for
 │   ├── IdlInvalid                  the IDL lacks what the node needs, or contradicts itself
 │   ├── AccountInvalid              an account is not an execution account of the program
 │   └── EventInvalid                a log or event is not well formed
@@ -145,6 +147,12 @@ class WrongCluster(ChainError): ...
 
 
 class Disputed(ChainError): ...
+
+
+class PageMarkUnknown(ChainError): ...
+
+
+class HistoryPruned(ChainError): ...
 
 
 class IdlInvalid(ChainError): ...

@@ -61,6 +61,7 @@ class SignatureRow:
     signature: Signature
     slot: Slot
     err: TransactionError | None
+    block_time: UnixSeconds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +180,12 @@ def _shown(name: str) -> str:
 
 def signature_row(value: object) -> SignatureRow:
     what = "a row of getSignaturesForAddress"
+    block_time = member(value, "blockTime", what)
     return SignatureRow(
         read.signature(member(value, "signature", what), what),
         read.slot(member(value, "slot", what), what),
         transaction_error(stated(value, "err", what)),
+        None if block_time is None else UnixSeconds(integer(block_time, "blockTime")),
     )
 
 

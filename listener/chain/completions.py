@@ -49,7 +49,7 @@ class CompletionSearch:
     async def run(self) -> Completions:
         """Raises ChainError."""
         address = self._program.mentions(self._node)
-        async for page in signatures_since(self._rpc, address, None, Slot(0), commitment="finalized"):
+        async for page in signatures_since(self._rpc, address, Slot(0), commitment="finalized"):
             for row in page:
                 self._found.oldest = row.slot
                 if row.err is None:

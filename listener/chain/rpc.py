@@ -144,16 +144,14 @@ class Rpc:
         address: Pubkey,
         *,
         before: Signature | None = None,
-        until: Signature | None = None,
         limit: int = MAX_SIGNATURES,
         commitment: Commitment = "confirmed",
         min_context_slot: Slot | None = None,
     ) -> list[SignatureRow]:
-        """Newest first. Servers ignore an unknown `until` and answer nothing to an unknown `before`."""
+        """Newest first. Servers answer nothing to a `before` that they do not know."""
         config = _config(
             commitment,
             before=None if before is None else str(before),
-            until=None if until is None else str(until),
             limit=limit,
             minContextSlot=min_context_slot,
         )

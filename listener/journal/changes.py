@@ -92,10 +92,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class PassOver:
+    """`refused`: the requester, where the rules refuse it by what the account's head says."""
+
     account: str
     attempt: Attempt
     slot: Slot
     reason: str
+    refused: Requester | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Questions about tasks, their signatures and their history."""
 
+import json
 from collections.abc import Collection
 from typing import Final
 
@@ -75,6 +76,11 @@ class TaskReads(Rows):
         """Every signature ever made for this task, the oldest first."""
         sql = f"SELECT {_OUTBOX} FROM outbox WHERE task = ? ORDER BY id"  # noqa: S608 (own columns)
         return [outbox_from_row(row) for row in await self._rows(sql, task)]
+
+    async def own_among(self, signatures: Collection[str]) -> set[str]:
+        """Those of them that are this node's."""
+        sql = "SELECT signature FROM outbox WHERE signature IN (SELECT value FROM json_each(?))"
+        return {row["signature"] for row in await self._rows(sql, json.dumps(list(signatures)))}
 
     async def raw(self, outbox: int) -> bytes:
         """The bytes of a watched signature, as they were and will be sent."""

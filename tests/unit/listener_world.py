@@ -72,6 +72,23 @@ class FastClock:
         await asyncio.sleep(seconds / 1000)
 
 
+class FixedClock:
+    """No time passes but by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
 class ScriptedRpc:
     """The methods of an Rpc, answered from what a test puts here. What is asked is counted."""
 

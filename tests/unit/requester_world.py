@@ -17,7 +17,7 @@ from shared.ids import Attempt, ModelId, Slot, TaskKey, parse_execution_id, pars
 from shared.uris import parse_prefix
 from tests.program.instructions import CANCELLED, EXECUTION_ID, TASK_ID
 from tests.unit.chain_bytes import ADDRESS, ExecutionBytes
-from tests.unit.listener_world import KEY, NOW, PROGRAM, Endpoint, FastClock
+from tests.unit.listener_world import KEY, NOW, PROGRAM, FastClock, ScriptedRpc
 
 NODE = Pubkey([1] * 32)
 PAIR = TaskKey(parse_execution_id(EXECUTION_ID), parse_task_id(TASK_ID))
@@ -29,7 +29,7 @@ LOST = RpcUnavailable("no answer")
 PASSING = [LOST, RpcRateLimited("429", 2.0), RpcInvalid("not JSON"), RpcRefused("the endpoint lags", -32016)]
 
 
-class Chain(Endpoint):
+class Chain(ScriptedRpc):
     def __init__(self) -> None:
         super().__init__()
         self.arrives: list[bool] = []

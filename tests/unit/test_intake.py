@@ -75,7 +75,8 @@ def intake(world: World, of: Program = PROGRAM, **changed: Any) -> Intake:
         of,
         NODE,
         world.looks,
-        world.journal,
+        world.steps,
+        world.chain_clock,
         settings,
         outside(world),
         Tip(world.clock),
@@ -164,7 +165,7 @@ async def test_a_refused_listing_is_said_once_and_signature_lists_take_over(
         assert one.is_listing_refused
         world.rpc.faults["get_program_accounts"].clear()
         await until(lambda: not one.is_listing_refused)
-    assert len([record for record in caplog.records if "refuses getProgramAccounts" in record.message]) == 1
+    assert len([record for record in caplog.records if "accounts are not listed" in record.message]) == 1
 
 
 async def test_a_program_whose_accounts_cannot_be_filtered_is_followed_by_its_signatures(world: World) -> None:

@@ -22,7 +22,7 @@ from shared.ids import Slot
 from tests.program.instructions import EXECUTION_ID, TASK_ID
 from tests.unit.chain_bytes import changed, program
 from tests.unit.journal_rows import NOW, assignment, inserted
-from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, World
+from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, FixedClock, World
 from tests.unit.mentions_bytes import (
     FAILED,
     FIRST,
@@ -69,23 +69,6 @@ def mentions(world: World, of: Program = PROGRAM, per_minute: int = 1_000) -> Me
         world.clock,
         random.Random(1),
     )
-
-
-class FixedClock:
-    """No time passes but by sleeping."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 async def hear(one: Mentions, told: Notification) -> bool:

@@ -4,6 +4,7 @@ import sqlite3
 
 from listener.journal.changes import Complete, ForgetPageMark, PassOver
 from listener.journal.records import Cursor, EventRow, Gap, PageMark
+from listener.journal.writes.tasks import count_refusal
 from listener.journal.writes.write import write
 from shared.ids import UnixSeconds
 
@@ -50,12 +51,14 @@ def _(change: Gap, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
 
 
 @write.register
-def _(change: PassOver, db: sqlite3.Connection, _at: UnixSeconds | None) -> None:
+def _(change: PassOver, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
     db.execute(
         """INSERT INTO passed_over (account, attempt, slot, reason) VALUES (?, ?, ?, ?)
            ON CONFLICT DO UPDATE SET slot = excluded.slot, reason = excluded.reason""",
         (change.account, change.attempt, change.slot, change.reason),
     )
+    if change.refused is not None:
+        count_refusal(db, change.reason, change.refused, at)
 
 
 @write.register

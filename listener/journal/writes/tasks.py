@@ -48,7 +48,7 @@ def _(change: Insert, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
         f"{task.account} is in the journal under attempt {task.attempt}",
     )
     if State.REFUSED in (change.state, change.ends_as):
-        _count_refusal(db, change.reason or "", task.requester, at)
+        count_refusal(db, change.reason or "", task.requester, at)
     _count_end(change.state, task.requester, False, change.reason, db, at)
 
 
@@ -58,7 +58,7 @@ def _check_not_over(task: Assignment, db: sqlite3.Connection) -> None:
         raise StateConflict(f"{task.account} ended under attempt {task.attempt} or a higher one")
 
 
-def _count_refusal(db: sqlite3.Connection, reason: str, requester: str, at: UnixSeconds | None) -> None:
+def count_refusal(db: sqlite3.Connection, reason: str, requester: str, at: UnixSeconds | None) -> None:
     db.execute(
         """INSERT INTO refusals (reason, requester, count, last_at) VALUES (?, ?, 1, ?)
            ON CONFLICT DO UPDATE SET count = count + 1, last_at = coalesce(excluded.last_at, last_at)""",
@@ -101,7 +101,7 @@ def _(change: Move, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
     sql = "SELECT requester, started_at IS NOT NULL, reason FROM tasks WHERE id = ?"
     requester, was_started, reason = db.execute(sql, (change.task,)).fetchone()
     if change.ends_as is State.REFUSED:
-        _count_refusal(db, change.reason or "", requester, at)
+        count_refusal(db, change.reason or "", requester, at)
     _count_end(change.to, requester, was_started, reason, db, at)
 
 

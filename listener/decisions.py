@@ -128,6 +128,11 @@ def taken_in(assignment: Assignment, rules: Rules, now: float) -> Insert:
             return Insert(assignment, State.REFUSED, reason)
 
 
+def takes_in(change: Change) -> bool:
+    """Whether it puts a task into the journal that is still to be done, or to be told of."""
+    return isinstance(change, Insert) and change.state not in ENDED
+
+
 def _renumbered(known: Task, seen: Assignment) -> Change:
     """Compute is told the new number by a POST, which it answers with the result where it has one."""
     if known.state in (State.COMPUTED, State.SUBMITTING):

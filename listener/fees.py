@@ -36,6 +36,9 @@ class Moment:
         return self.is_in_notice or (self.life_s is not None and self.left_s < PRESSING_LIVES * self.life_s)
 
 
+NO_HURRY: Final = Moment(left_s=float("inf"), life_s=None, is_in_notice=False)
+
+
 def priority_fee(price: int, limit: int) -> Lamports:
     """What `limit` compute units cost at this price, on top of BASE_FEE."""
     return Lamports(-(-price * limit // _MICRO))

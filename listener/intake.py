@@ -135,6 +135,10 @@ class Intake:
                 self._repeat(self._backfill, self._backfill_soon, self._settings.backfill_interval_s)
             )
 
+    def list_again(self) -> None:
+        """What was left alone may be taken now."""
+        self._list_soon.set()
+
     def on_standing(self, processed: Slot) -> None:
         """What was executed before the subscription, or while none stood, was not notified."""
         self._list_soon.set()

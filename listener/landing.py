@@ -10,10 +10,11 @@ from listener.alarms import Alarm
 from listener.chain.answers import TransactionError
 from listener.chain.idl import Program
 from listener.decisions import NOTHING, Decision, failure
+from listener.failure_budget import FAILURE_BUDGET_SPENT
 from listener.journal.changes import Book, Change, Complete, Move, Observe
 from listener.journal.records import Outbox, Task
 from listener.journal.states import LedgerKind, OutboxStatus, Owed, State, SubmissionKind
-from shared.ids import Slot
+from shared.ids import Lamports, Slot
 
 EXPLAINED_BY_THE_ACCOUNT: Final = frozenset(
     {
@@ -160,6 +161,19 @@ def on_rejected_too_often(task: Task, earlier: Sequence[Outbox]) -> Decision:
     if len(rejected) < MAX_REJECTED:
         return NOTHING
     return Decision(_refused_for_good(task, State.COMPUTED, str(rejected[-1].error)))
+
+
+def on_rent_above_reward(task: Task, missing: Lamports) -> Decision:
+    """The rent that the account lacks is no less than the reward: being paid would cost more than it brings."""
+    if not missing or missing < task.reward:
+        return NOTHING
+    return Decision(_refused_for_good(task, State.COMPUTED, f"{RENT_MISSING}: {missing} lamports"))
+
+
+def on_untold(task: Task) -> Decision:
+    """The day's budget for failures is spent: it is recorded, and nothing is sent."""
+    ends_as = task.ends_as or State.FAILED
+    return Decision((Move(task.id, State.COMPUTED, ends_as, FAILURE_BUDGET_SPENT, owed=Owed.UNPAID),))
 
 
 def _refused_for_good(task: Task, origin: State, error: str) -> tuple[Change, ...]:

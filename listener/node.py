@@ -23,6 +23,7 @@ from listener.looks import Looks
 from listener.market import Market, PriceTerms
 from listener.observe import Observer
 from listener.outside import Outside
+from listener.purse import Purse
 from listener.readiness import readiness_checks
 from listener.reconcile import reconcile_for_ever
 from listener.rules import Rules
@@ -32,6 +33,8 @@ from listener.signing import Signer, SigningTerms
 from listener.steps import Steps, owes, signs
 from listener.submission import Submission, Terms
 from listener.tasks import Surroundings, TaskRunner
+from listener.treasury import Treasury, TreasuryTerms
+from listener.unit_meter import UnitMeter
 
 
 class Node:
@@ -53,10 +56,13 @@ class Node:
         look: Look = AccountLook(agreement, program, key.pubkey())
         if program.by_transactions is not None:
             look = TransactionLook(agreement, program, key.pubkey(), journal)
-        observer = Observer(look, Rules.of(settings), chain_clock, steps)
         tip = Tip(clock)
         market = Market(endpoints, PriceTerms.of(settings), tip.seconds_per_slot, clock)
-        signer = Signer(endpoints, market, program, key, steps, SigningTerms.of(settings))
+        meter = UnitMeter(endpoints, program, key.pubkey(), is_reference_program=settings.idl is None)
+        purse = Purse(agreement, journal, key.pubkey(), clock)
+        self._treasury = Treasury(agreement, market, purse, key, steps, TreasuryTerms.of(settings), clock)
+        signer = Signer(agreement, market, meter, purse, program, key, steps, SigningTerms.of(settings))
+        observer = Observer(look, Rules.of(settings), chain_clock, steps, self._treasury.takes)
         submission = Submission(agreement, program, signer, observer, chain_clock, steps, Terms.of(settings))
         surroundings = Surroundings(
             steps=steps,
@@ -89,7 +95,7 @@ class Node:
         self._is_closed = False
         self.checks = Checks(
             readiness_checks(
-                self._intake, tip, endpoints, agreement, journal, self._compute, key.pubkey(), settings
+                self._intake, tip, endpoints, agreement, journal, self._compute, self._treasury, settings
             )
         )
 
@@ -104,6 +110,7 @@ class Node:
             group.create_task(self._settlement.run())
             days = self._settings.history_days
             group.create_task(keep_house(self.journal, self._final_time, days, self._clock))
+            group.create_task(self._treasury.run(self._intake.list_again))
             await self._intake.listed.wait()
             group.create_task(reconcile_for_ever(self._compute, self.journal, self._clock))
 

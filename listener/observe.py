@@ -1,11 +1,12 @@
 """From a look at an account to changes of the journal: the one way by which the chain moves a task."""
 
+from collections.abc import Callable
 from typing import Final
 
 from listener.chain.idl import TaskAssigned
 from listener.chain.rpc import Commitment
 from listener.chain_clock import ChainClock
-from listener.decisions import NOTHING, Decision, on_account, on_gone
+from listener.decisions import NOTHING, Decision, on_account, on_gone, takes_in
 from listener.forks import is_taken_back, on_taken_back
 from listener.journal.changes import PassOver
 from listener.journal.records import EventRow, Task
@@ -21,11 +22,15 @@ MAX_CONFLICTS: Final = 20
 
 
 class Observer:
-    def __init__(self, look: Look, rules: Rules, chain_clock: ChainClock, steps: Steps) -> None:
+    def __init__(
+        self, look: Look, rules: Rules, chain_clock: ChainClock, steps: Steps, takes: Callable[[], bool]
+    ) -> None:
+        """`takes`: whether new work is taken at this moment. While not, it is left for the next listing."""
         self._look = look
         self._rules = rules
         self._chain_clock = chain_clock
         self._steps = steps
+        self._takes = takes
 
     async def observe(
         self,
@@ -49,6 +54,8 @@ class Observer:
                 decision = await self._after_a_fork(view, known)
             else:
                 decision = await self._decide(view, known, account, _heard_of(events, listed))
+                if not self._takes() and any(takes_in(change) for change in decision.changes):
+                    return view
             about = view.sighting.assignment if view.sighting else known
             try:
                 await self._steps.take(about, Decision((*events, *decision.changes), decision.alarm))

@@ -1,22 +1,15 @@
 """The checks behind the listener's GET /ready."""
 
-from typing import Final
-
-from solders.pubkey import Pubkey
-
 from listener.chain.agreement import Agreement
 from listener.chain.budget import Urgency
 from listener.chain.endpoints import Endpoints
 from listener.chain.tip import Tip
 from listener.compute_client import ComputeClient
-from listener.fees import BASE_FEE
 from listener.health import CheckNow
 from listener.intake import Intake
 from listener.journal.journal import Journal
 from listener.settings import ListenerSettings
-
-LOW_BALANCE_FEES: Final = 100
-"""Below this many submissions' fees the balance is called low."""
+from listener.treasury import Treasury
 
 
 def readiness_checks(
@@ -26,7 +19,7 @@ def readiness_checks(
     agreement: Agreement,
     journal: Journal,
     compute: ComputeClient,
-    node: Pubkey,
+    treasury: Treasury,
     settings: ListenerSettings,
 ) -> dict[str, CheckNow]:
     async def slot() -> tuple[bool, str, str | None]:
@@ -61,11 +54,6 @@ def readiness_checks(
         counts = {state.value: number for state, number in (await journal.counts()).items()}
         return True, f"{journal.path}: {counts}", None
 
-    async def balance() -> tuple[bool, str, str | None]:
-        lamports = await endpoints.ask(lambda rpc: rpc.get_balance(node), Urgency.WORK)
-        is_enough = lamports >= LOW_BALANCE_FEES * BASE_FEE
-        return is_enough, f"{lamports} lamports", f"send some SOL for fees to {node}"
-
     async def compute_ready() -> tuple[bool, str, str | None]:
         readiness = await compute.readiness()
         failing = {name: check for name, check in readiness.checks.items() if not check.ok}
@@ -80,6 +68,6 @@ def readiness_checks(
         "endpoint": endpoint,
         "cursor": cursor,
         "journal": written,
-        "balance": balance,
+        "balance": treasury.check,
         "compute": compute_ready,
     }

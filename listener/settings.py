@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from solders.pubkey import Pubkey
 
 from shared.ids import parse_requester
 from shared.urls import HttpUrl, HttpUrls, WebsocketUrls
@@ -71,6 +72,23 @@ class ListenerSettings(BaseSettings):
     fee_share: float = Field(
         0.2, gt=0, le=1, description="Share of a task's reward that the fees of its submission may cost."
     )
+    failure_budget_lamports: int = Field(
+        5_000_000,
+        ge=0,
+        description="Lamports a day for the fees of telling failures and refusals; beyond it they are only recorded.",
+    )
+    newcomer_budget_share: float = Field(
+        0.5, ge=0, le=1, description="Share of that budget for requesters without a paid task, together."
+    )
+    balance_floor_lamports: int = Field(
+        2_000_000, ge=0, description="Balance in lamports below which no new task is taken."
+    )
+    sweep_address: str | None = Field(
+        None, description="Public key (base58) of a cold account that gets what the balance is above a ceiling."
+    )
+    sweep_above_lamports: int | None = Field(
+        None, ge=0, description="That ceiling in lamports, not below the floor; set both or neither."
+    )
     compute_unit_limit: int | None = Field(
         None,
         ge=1,
@@ -110,6 +128,22 @@ class ListenerSettings(BaseSettings):
                 "each endpoint needs both, in the same order"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_sweep(self) -> "ListenerSettings":
+        if (self.sweep_address is None) != (self.sweep_above_lamports is None):
+            raise ValueError("SPLITUP_SWEEP_ADDRESS and SPLITUP_SWEEP_ABOVE_LAMPORTS need each other: set both")
+        if self.sweep_above_lamports is not None and self.sweep_above_lamports < self.balance_floor_lamports:
+            raise ValueError(
+                f"SPLITUP_SWEEP_ABOVE_LAMPORTS is {self.sweep_above_lamports}, below the floor of "
+                f"{self.balance_floor_lamports} lamports: what is swept would close the intake"
+            )
+        return self
+
+    @field_validator("sweep_address")
+    @classmethod
+    def _check_sweep_address(cls, value: str | None) -> str | None:
+        return None if value is None else str(Pubkey.from_string(value))
 
     @field_validator("requester_allowlist", "requester_blocklist", mode="before")
     @classmethod

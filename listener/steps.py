@@ -7,7 +7,7 @@ from typing import Final
 
 from listener.alarms import sound
 from listener.decisions import Decision
-from listener.journal.changes import Change, Insert, Move, Owe, PassOver, Renumber, Restart, Sign
+from listener.journal.changes import Change, Insert, Move, Owe, PassOver, Renumber, Restart, Sign, Sweep
 from listener.journal.journal import Journal
 from listener.journal.records import Assignment
 from listener.journal.states import State
@@ -21,7 +21,7 @@ Wake = Callable[[int | None], None]
 
 Concerns = Callable[[Change], bool]
 
-_WAKING: Final = (Insert, Move, Restart, Renumber, Sign, Owe)
+_WAKING: Final = (Insert, Move, Restart, Renumber, Sign, Sweep, Owe)
 """After these somebody has something else to do. A reading that only confirms a row interrupts nobody."""
 
 
@@ -60,15 +60,15 @@ class Steps:
 
 
 def signs(change: Change) -> bool:
-    return isinstance(change, Sign)
+    return isinstance(change, Sign | Sweep)
 
 
 def owes(change: Change) -> bool:
     return isinstance(change, Owe) or (isinstance(change, Move) and change.owed is not None)
 
 
-def _changed_task(change: Insert | Move | Restart | Renumber | Sign | Owe) -> int | None:
-    return None if isinstance(change, Insert) else change.task
+def _changed_task(change: Insert | Move | Restart | Renumber | Sign | Sweep | Owe) -> int | None:
+    return None if isinstance(change, Insert | Sweep) else change.task
 
 
 def _log(about: Assignment | None, change: Change) -> None:
@@ -82,6 +82,8 @@ def _log(about: Assignment | None, change: Change) -> None:
             log.info("goes on", extra=fields(**_about(about) | {"attempt": attempt}))
         case Sign(kind=kind, signature=signature):
             log.info(State.SUBMITTING.value, extra=fields(**_about(about), kind=kind.value, signature=signature))
+        case Sweep(signature=signature, lamports=lamports):
+            log.info("swept", extra=fields(signature=signature, lamports=lamports))
         case PassOver(account, attempt, slot, reason):
             log.info("passed over", extra=fields(account=account, attempt=attempt, slot=slot, reason=reason))
         case _:

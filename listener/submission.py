@@ -17,7 +17,7 @@ from listener.journal.records import Task
 from listener.journal.states import WATCHED, State, SubmissionKind
 from listener.observe import Observer
 from listener.settings import ListenerSettings
-from listener.signing import Signer
+from listener.signing import FUNDS_AGAIN_S, Signer
 from listener.steps import Steps
 from shared.errors import RpcUnavailable
 from shared.ids import Slot
@@ -65,6 +65,9 @@ class Submission:
 
         Raises ChainError, such as while the assignment does not stand yet at the operator's commitment.
         """
+        return FUNDS_AGAIN_S if await self._signer.is_blocked(task) else await self._look_and_sign(task)
+
+    async def _look_and_sign(self, task: Task) -> float:
         view = await self._observer.observe(task.account, task.verified_slot, commitment=self._terms.commitment)
         task = await self._steps.journal.task(task.id)
         if task.state is not State.COMPUTED:

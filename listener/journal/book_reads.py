@@ -74,11 +74,15 @@ class BookReads(Rows):
     async def in_flight(self) -> dict[Requester, InFlight]:
         """What each requester has in this node that is not signed yet."""
         rows = await self._rows(
-            """SELECT requester, count(*) AS tasks, sum(compute_units) AS compute_units, sum(reward) AS reward
+            """SELECT requester, count(*) AS tasks, sum(compute_units) AS compute_units, sum(reward) AS reward,
+               EXISTS (SELECT 1 FROM requester_days WHERE requester = tasks.requester AND paid > 0) AS has_paid
                FROM tasks WHERE state IN ('accepted', 'computing', 'cancelling', 'computed') GROUP BY requester"""
         )
         return {
-            row["requester"]: InFlight(row["tasks"], row["compute_units"], Lamports(row["reward"])) for row in rows
+            row["requester"]: InFlight(
+                row["tasks"], row["compute_units"], Lamports(row["reward"]), bool(row["has_paid"])
+            )
+            for row in rows
         }
 
     async def refusals(self, limit: int) -> list[Refusal]:

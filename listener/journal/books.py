@@ -48,6 +48,8 @@ class InFlight:
     tasks: int
     compute_units: int
     reward: Lamports
+    has_paid: bool = False
+    """For any task, in the days that are kept."""
 
 
 @dataclass(frozen=True, slots=True)

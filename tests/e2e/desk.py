@@ -34,6 +34,8 @@ from tests.unit.graphs import Document, as_bytes, document, node, ref, tensor
 
 REWARD = Lamports(2_000_000)
 FEE = 5_000
+SHARE_OF_REWARD = REWARD // 5
+"""What the fees of a submission may cost, and do in a notice."""
 PATIENCE_S = 60.0
 MEMO = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 SUM = document(
@@ -91,7 +93,7 @@ class Desk:
         uris: tuple[str, ...] = (),
         outputs: int = 1,
         units: int = 10_000,
-        time_s: int = 120,
+        time_s: int = 600,
     ) -> Assignment:
         """Of this graph on these tensors (or on what lies at `uris`); everything is in storage afterwards."""
         return Assignment(

@@ -14,7 +14,18 @@ from requester.watch import watch
 from shared.errors import TaskNotCompleted
 from shared.messages import Stage
 from tests.e2e.conftest import EAGER, World
-from tests.e2e.desk import FEE, REWARD, Desk, at_stage, slow_graph, slow_input, stages, states, unknown_at_compute
+from tests.e2e.desk import (
+    FEE,
+    REWARD,
+    SHARE_OF_REWARD,
+    Desk,
+    at_stage,
+    slow_graph,
+    slow_input,
+    stages,
+    states,
+    unknown_at_compute,
+)
 from tests.needs import needs
 from tests.tcpproxy import running_proxy
 from tests.unit.graphs import document, node, ref, tensor
@@ -95,5 +106,5 @@ async def test_a_task_whose_outputs_are_being_stored_is_finished_and_paid(
                 await at_stage(running, pair, Stage.STORING)
                 cancelled = await cancel(session, pair)
                 assert cancelled.state is ExecutionState.COMPLETED
-                assert await net.rpc.get_balance(running.address) - before == REWARD - FEE
+                assert await net.rpc.get_balance(running.address) - before == REWARD - SHARE_OF_REWARD
                 assert stages(running, pair) == ["fetching", "running", "storing", "done"]

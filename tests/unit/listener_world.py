@@ -117,6 +117,9 @@ class ScriptedRpc:
         self.simulation_err: TransactionError | None = None
         self.simulated_units = 10_000
         self.slot_fees: list[int] = []
+        self.balance = 10**9
+        self.rents: dict[int, int] = {}
+        """By the bytes of an account, where they are not as many lamports."""
 
     def _on(self, method: str) -> None:
         self.asked[method] += 1
@@ -200,7 +203,11 @@ class ScriptedRpc:
 
     async def get_rent(self, nbytes: int) -> int:
         self._on("get_rent")
-        return nbytes
+        return self.rents.get(nbytes, nbytes)
+
+    async def get_balance(self, _address: Pubkey) -> int:
+        self._on("get_balance")
+        return self.balance
 
 
 class Compute:
@@ -264,7 +271,8 @@ class World:
             self.look = TransactionLook(self.agreement, of, NODE, journal)
             self.rpc.accounts.clear()
         self.compute: Any = Compute()
-        self.observer = Observer(self.look, RULES, self.chain_clock, self.steps)
+        self.takes = True
+        self.observer = Observer(self.look, RULES, self.chain_clock, self.steps, lambda: self.takes)
         self.looks = Looks(self.observer, self.clock, random.Random(1))
 
     async def _now(self) -> float:

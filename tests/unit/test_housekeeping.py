@@ -127,16 +127,18 @@ class Shown:
         return View(seen.verified_slot, Sighting(seen, ExecutionState.ASSIGNED))
 
 
+def observer(world: World, shown: int) -> Observer:
+    return Observer(Shown(shown), RULES, world.chain_clock, world.steps, lambda: True)
+
+
 async def test_an_event_told_again_of_a_task_in_the_history_takes_nothing_up(journal: Journal) -> None:
     await paid(journal)
     await tidied(journal)
     world = World(journal)
     event = EventRow("told again", 0, Slot(100), "TaskAssigned", "account-1")
-    await Observer(Shown(100), RULES, world.chain_clock, world.steps).observe("account-1", Slot(1), (event,))
+    await observer(world, 100).observe("account-1", Slot(1), (event,))
     assert await journal.latest("account-1") is None and await journal.has_event(event)
-    await Observer(Shown(101), RULES, world.chain_clock, world.steps).observe(
-        "account-1", Slot(1), listed=Attempt(101)
-    )
+    await observer(world, 101).observe("account-1", Slot(1), listed=Attempt(101))
     assert await journal.knows("account-1", Attempt(101))
 
 

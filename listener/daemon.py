@@ -33,7 +33,10 @@ log = logging.getLogger("listener")
 
 
 async def run(settings: ListenerSettings) -> None:
-    """Until SIGTERM or SIGINT. Raises ConfigurationError, KeyFileError, IdlInvalid, JournalError or WrongCluster."""
+    """Until SIGTERM or SIGINT, or the end of a drain.
+
+    Raises ConfigurationError, KeyFileError, IdlInvalid, JournalError or WrongCluster.
+    """
     stop = stop_signal()
     key = load_keypair(settings.keypair)
     token = read_token(settings.token_file)
@@ -70,7 +73,7 @@ async def _live(
         host, port = listening.getsockname()[:2]
         log.info("the listener lives", extra=fields(host=host, port=port, node=node.address, pid=os.getpid()))
         life = group.create_task(node.live())
-        await stop.wait()
+        await _first(stop, node.drained)
         log.info("the listener stops", extra=fields(grace_s=settings.grace_s))
         node.close_intake()
         try:
@@ -81,3 +84,13 @@ async def _live(
         life.cancel()
         health.should_exit = True
         await serving
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

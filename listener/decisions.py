@@ -136,7 +136,7 @@ def takes_in(change: Change) -> bool:
 def _renumbered(known: Task, seen: Assignment) -> Change:
     """Compute is told the new number by a POST, which it answers with the result where it has one."""
     if known.state in (State.COMPUTED, State.SUBMITTING):
-        to = State.COMPUTED if known.ends_as is State.REFUSED else State.ACCEPTED
+        to = State.COMPUTED if known.ends_as in (State.REFUSED, State.HANDED_BACK) else State.ACCEPTED
         return Renumber(known.id, known.state, to, seen.attempt, seen.verified_slot)
     return Restart(known.id, known.state, seen.attempt, seen.verified_slot)
 

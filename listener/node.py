@@ -1,6 +1,7 @@
 """The listener's parts, put together: intake, tasks, lander and settlement around one journal."""
 
 import asyncio
+import logging
 
 from solders.keypair import Keypair
 
@@ -12,11 +13,13 @@ from listener.chain.rpc import Commitment
 from listener.chain.tip import Tip
 from listener.chain_clock import ChainClock
 from listener.compute_client import ComputeClient
+from listener.drain import Drain
 from listener.health import Checks
 from listener.housekeeping import keep_house
 from listener.intake import Intake
+from listener.intake_gate import IntakeGate
 from listener.journal.journal import Journal
-from listener.journal.states import State
+from listener.journal.states import UNSIGNED, IntakeState, State
 from listener.look import AccountLook, Look
 from listener.look_by_transactions import TransactionLook
 from listener.looks import Looks
@@ -26,6 +29,7 @@ from listener.outside import Outside
 from listener.purse import Purse
 from listener.readiness import readiness_checks
 from listener.reconcile import reconcile_for_ever
+from listener.requests import Requests
 from listener.rules import Rules
 from listener.settings import ListenerSettings
 from listener.settlement import Settlement
@@ -35,6 +39,8 @@ from listener.submission import Submission, Terms
 from listener.tasks import Surroundings, TaskRunner
 from listener.treasury import Treasury, TreasuryTerms
 from listener.unit_meter import UnitMeter
+
+log = logging.getLogger("listener.node")
 
 
 class Node:
@@ -76,6 +82,11 @@ class Node:
         self._lander = Lander(endpoints, agreement, program, steps, Pace.of(settings), clock)
         self._settlement = Settlement(steps, self._compute, look, self._final_time, clock)
         looks = Looks(observer, clock, rng)
+        self._gate = IntakeGate(steps)
+        self._requests = Requests(steps, self._gate, clock)
+        self._drain = Drain(steps, self._compute, looks, clock)
+        self.drained = asyncio.Event()
+        """Set at the end of a drain: there is nothing left to do."""
         self._intake = Intake(
             endpoints,
             program,
@@ -95,31 +106,61 @@ class Node:
         self._is_closed = False
         self.checks = Checks(
             readiness_checks(
-                self._intake, tip, endpoints, agreement, journal, self._compute, self._treasury, settings
+                self._intake,
+                self._gate,
+                tip,
+                endpoints,
+                agreement,
+                journal,
+                self._compute,
+                self._treasury,
+                settings,
             )
         )
 
     async def live(self) -> None:
         """Until cancelled. Raises WrongCluster, or ConfigurationError where the journal is of another cluster."""
+        await self._gate.load()
+        await self._requests.answer()  # what was asked while the listener was down comes before any step of a task
         await self._check_cluster()
+        lives = {
+            IntakeState.OPEN: self._take_in,
+            IntakeState.DRAINING: self._drain_all,
+            IntakeState.DRAINED: self._stay_idle,
+        }
         async with asyncio.TaskGroup() as group:
             if not self._is_closed:
-                self._intake_life = group.create_task(self._intake.run())
+                self._intake_life = group.create_task(self._gate.live(lives))
+            group.create_task(self._requests.run())
             group.create_task(self._runner.run())
             group.create_task(self._lander.run())
             group.create_task(self._settlement.run())
             days = self._settings.history_days
             group.create_task(keep_house(self.journal, self._final_time, days, self._clock))
             group.create_task(self._treasury.run(self._intake.list_again))
+
+    async def _take_in(self) -> None:
+        self._runner.drive_only(UNSIGNED)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._intake.run())
             await self._intake.listed.wait()
             group.create_task(reconcile_for_ever(self._compute, self.journal, self._clock))
+
+    async def _drain_all(self) -> None:
+        self._runner.drive_only(UNSIGNED - {State.ACCEPTED})
+        await self._drain.run()
+        if await self._gate.turn(IntakeState.DRAINING, IntakeState.DRAINED):
+            self.drained.set()
+
+    async def _stay_idle(self) -> None:
+        log.info("drained: nothing is taken until splitup-node resume")
 
     def close_intake(self) -> None:
         """Nothing new is taken; only what is computed goes further."""
         self._is_closed = True
         if self._intake_life is not None:
             self._intake_life.cancel()
-        self._runner.close()
+        self._runner.drive_only(frozenset({State.COMPUTED}))
 
     async def flush(self) -> None:
         """Until what is computed has landed."""

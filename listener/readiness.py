@@ -7,13 +7,16 @@ from listener.chain.tip import Tip
 from listener.compute_client import ComputeClient
 from listener.health import CheckNow
 from listener.intake import Intake
+from listener.intake_gate import IntakeGate
 from listener.journal.journal import Journal
+from listener.journal.states import IntakeState
 from listener.settings import ListenerSettings
 from listener.treasury import Treasury
 
 
 def readiness_checks(
     intake: Intake,
+    gate: IntakeGate,
     tip: Tip,
     endpoints: Endpoints,
     agreement: Agreement,
@@ -22,7 +25,18 @@ def readiness_checks(
     treasury: Treasury,
     settings: ListenerSettings,
 ) -> dict[str, CheckNow]:
+    async def intake_open() -> tuple[bool, str, str | None]:
+        match gate.state:
+            case IntakeState.OPEN:
+                return True, "open", None
+            case IntakeState.DRAINING:
+                return False, "draining", "wait: the listener stops when its last task is over"
+            case IntakeState.DRAINED:
+                return False, "drained", "splitup-node resume takes new work again"
+
     async def slot() -> tuple[bool, str, str | None]:
+        if gate.state is not IntakeState.OPEN:
+            return True, f"not followed while the node is {gate.state}", None
         age_s = tip.age_s()
         if age_s is None:
             return False, "no slot was seen yet", "is SPLITUP_WS_URL right, and the endpoint up?"
@@ -64,6 +78,7 @@ def readiness_checks(
         return readiness.ready, value, advice
 
     return {
+        "intake": intake_open,
         "slot": slot,
         "endpoint": endpoint,
         "cursor": cursor,

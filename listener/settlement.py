@@ -11,7 +11,7 @@ from listener.compute_client import ComputeClient, Storing
 from listener.decisions import NOTHING, Decision, Sighting
 from listener.journal.changes import Complete, Move, Owe
 from listener.journal.records import Task
-from listener.journal.states import WATCHED, Owed, State
+from listener.journal.states import ENDED, WATCHED, Owed, State
 from listener.landing import loss
 from listener.look import Look
 from listener.steps import Steps
@@ -77,6 +77,8 @@ class Settlement:
             await self._steps.take(task, Decision((Owe(task.id, Owed.STOP, Owed.UNPAID),)))
 
     async def _acknowledge_unpaid(self, task: Task) -> None:
+        if task.state not in ENDED:
+            return  # it was stopped to be handed back
         signatures = await self._steps.journal.signatures_of(task.id)
         if any(row.status in WATCHED for row in signatures):
             return  # one of them may have been paid

@@ -69,9 +69,10 @@ class TaskRunner:
         self._driven: dict[int, asyncio.Event] = {}
         self._states = UNSIGNED
 
-    def close(self) -> None:
-        """Only what is computed is taken further; the rest stays in the journal for the next start."""
-        self._states = frozenset({State.COMPUTED})
+    def drive_only(self, states: frozenset[State]) -> None:
+        """From now on; what is in another state stays as it is."""
+        self._states = states
+        self._wake.set()
         for task in list(self._driven):
             self.changed(task)
 

@@ -80,3 +80,9 @@ class TaskKey:
 
     def __str__(self) -> str:
         return f"{self.execution_id}/{self.task_id}"
+
+
+def parse_task_key(text: str) -> TaskKey:
+    """`executionId/taskId`, as `str` of a TaskKey writes it. Raises InvalidId."""
+    execution_id, _, task_id = text.partition("/")
+    return TaskKey(parse_execution_id(execution_id), parse_task_id(task_id))

@@ -105,6 +105,8 @@ class PassOver:
 class Sign:
     """A signed transaction, stored before its first send; the task goes from `computed` to `submitting`.
 
+    Refused where `kind` is not what the result asks for any more.
+
     `fee` is what it costs where it lands, `rent` what it adds to the execution's account.
     """
 

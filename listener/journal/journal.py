@@ -25,6 +25,7 @@ class Journal(Reads):
         Raises JournalLocked, JournalNewer or JournalError.
         """
         self.path = path
+        self._version_beside: int | None = None
         self._lock = lock(path)
         try:
             super().__init__(Database(partial(open_journal, path), executor))
@@ -73,6 +74,12 @@ class Journal(Reads):
                     f"the journal {self.path} belongs to {name.replace('_', ' ')} {known[name]}, not to {value}: "
                     "correct the settings, or give this node a journal of its own"
                 )
+
+    async def was_written_beside(self) -> bool:
+        """Whether another connection, which is a command's, wrote since the last call (at the first call: perhaps)."""
+        (row,) = await self._rows("PRAGMA data_version")
+        version, self._version_beside = self._version_beside, int(row[0])
+        return version != self._version_beside
 
     async def check(self) -> None:
         """Write a row, through to the disk. Raises JournalError, and JournalUnavailable without waiting."""

@@ -78,7 +78,7 @@ CREATE INDEX tasks_owing ON tasks (owed) WHERE owed <> 'nothing';
 CREATE INDEX tasks_waiting ON tasks (waits_for) WHERE waits_for IS NOT NULL;
 -- Those that may move to `history` once their deadline is past.
 CREATE INDEX tasks_finished ON tasks (deadline)
-    WHERE owed = 'nothing' AND state IN ('paid', 'failed', 'refused', 'cancelled', 'missed');
+    WHERE owed = 'nothing' AND state IN ('paid', 'failed', 'refused', 'handed_back', 'cancelled', 'missed');
 
 -- Signed transactions: stored before they are sent, kept as long as their task.
 CREATE TABLE outbox (
@@ -206,10 +206,10 @@ CREATE INDEX estimates_by_time ON estimates (last_at);
 -- What commands ask the listener for: the only table that they write.
 CREATE TABLE requests (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
-    name     TEXT    NOT NULL, -- states.RequestName
+    name     TEXT    NOT NULL CHECK (name IN ('skip', 'drain', 'resume')), -- states.RequestName
     argument TEXT    NOT NULL DEFAULT '',
     asked_at INTEGER NOT NULL, -- Unix seconds by the machine's clock: a command knows no other
-    state    TEXT    NOT NULL, -- states.RequestState
+    state    TEXT    NOT NULL CHECK (state IN ('asked', 'done', 'refused')), -- states.RequestState
     answer   TEXT
 ) STRICT;
 CREATE INDEX requests_asked ON requests (id) WHERE state = 'asked';

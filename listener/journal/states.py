@@ -25,29 +25,37 @@ class State(StrEnum):
     PAID = "paid"
     FAILED = "failed"
     REFUSED = "refused"
+    HANDED_BACK = "handed_back"
+    """The operator skipped it, or drained the node before it had begun."""
     CANCELLED = "cancelled"
     MISSED = "missed"
 
 
-ENDED: Final = frozenset({State.PAID, State.FAILED, State.REFUSED, State.CANCELLED, State.MISSED})
+ENDED: Final = frozenset(
+    {State.PAID, State.FAILED, State.REFUSED, State.HANDED_BACK, State.CANCELLED, State.MISSED}
+)
+OPEN: Final = frozenset(State) - ENDED
 UNSIGNED: Final = frozenset({State.ACCEPTED, State.COMPUTING, State.CANCELLING, State.COMPUTED})
 """Driven by tasks.py; the other open states are the lander's."""
 SIGNED: Final = frozenset({State.SUBMITTING, State.CONFIRMED})
 
 TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.ACCEPTED, State.COMPUTING): "tasks: compute took it",
-    (State.ACCEPTED, State.COMPUTED): "tasks: compute refused its body, or had the result already",
+    (
+        State.ACCEPTED,
+        State.COMPUTED,
+    ): "tasks: compute refused its body, or had the result; requests: skipped; drain",
     (State.ACCEPTED, State.CANCELLING): "intake: the account shows a cancellation, or is gone",
     (State.ACCEPTED, State.CANCELLED): "intake: assigned again with other content, or ended elsewhere",
     (State.ACCEPTED, State.MISSED): "tasks: the landing margin before the deadline is reached",
     (State.COMPUTING, State.ACCEPTED): "tasks: compute forgot it; intake: goes on under a new attempt",
-    (State.COMPUTING, State.COMPUTED): "tasks: compute has the result",
+    (State.COMPUTING, State.COMPUTED): "tasks: compute has the result; requests: skipped; drain: still queued",
     (State.COMPUTING, State.CANCELLING): "intake: the account shows a cancellation, or is gone",
     (State.COMPUTING, State.CANCELLED): "intake: assigned again with other content, or ended elsewhere",
     (State.COMPUTING, State.MISSED): "tasks: the landing margin before the deadline is reached",
     (State.CANCELLING, State.ACCEPTED): "intake: a fork took the cancellation back, or assigned again alike",
     (State.CANCELLING, State.COMPUTED): "tasks: its outputs are stored and time is left",
-    (State.CANCELLING, State.CANCELLED): "tasks: stopped, or no time is left",
+    (State.CANCELLING, State.CANCELLED): "tasks: stopped, or no time is left; requests: skipped",
     (State.COMPUTED, State.ACCEPTED): "intake: goes on under a new attempt",
     (State.COMPUTED, State.SUBMITTING): "submission: signed and stored",
     (State.COMPUTED, State.CANCELLED): "submission or intake: the account is no longer ours to end",
@@ -60,11 +68,13 @@ TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.SUBMITTING, State.PAID): "lander: finalized",
     (State.SUBMITTING, State.FAILED): "lander: finalized, or the program refuses it for good",
     (State.SUBMITTING, State.REFUSED): "lander: finalized, or the program refuses it for good",
+    (State.SUBMITTING, State.HANDED_BACK): "lander: finalized, or the program refuses it for good",
     (State.SUBMITTING, State.CANCELLED): "intake: assigned again with other content",
     (State.CONFIRMED, State.SUBMITTING): "lander: a fork took it back",
     (State.CONFIRMED, State.PAID): "lander: finalized",
     (State.CONFIRMED, State.FAILED): "lander: finalized",
     (State.CONFIRMED, State.REFUSED): "lander: finalized",
+    (State.CONFIRMED, State.HANDED_BACK): "lander: finalized",
     (State.CANCELLED, State.ACCEPTED): "intake: a fork took the cancellation back",
     (State.CANCELLED, State.PAID): "settlement: completed by another signature of this key",
     (State.CANCELLED, State.FAILED): "settlement: failed by another signature of this key",
@@ -184,10 +194,20 @@ class RequestState(StrEnum):
     REFUSED = "refused"
 
 
+class IntakeState(StrEnum):
+    """Whether new work is taken: the values of the condition `intake`."""
+
+    OPEN = "open"
+    DRAINING = "draining"
+    """Nothing new is taken; what runs goes on to its end."""
+    DRAINED = "drained"
+    """Nothing is left, and nothing new is taken until the operator says `resume`."""
+
+
 class ConditionName(StrEnum):
     """What holds for the whole node until it is changed."""
 
     INTAKE = "intake"
-    """`draining` or `drained`; open where it is not set."""
+    """An IntakeState; open where it is not set."""
     HALTED = "halted"
     """Why intake stands still until somebody looks."""

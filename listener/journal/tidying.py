@@ -23,7 +23,8 @@ GAPS_KEPT: Final = 1_000
 """Of these the newest. Strangers can write rows of most of them, for some lamports each."""
 
 _FINISHED: Final = """SELECT id FROM tasks
-    WHERE owed = 'nothing' AND state IN ('paid', 'failed', 'refused', 'cancelled', 'missed') AND deadline < ?
+    WHERE owed = 'nothing' AND state IN ('paid', 'failed', 'refused', 'handed_back', 'cancelled', 'missed')
+    AND deadline < ?
     AND NOT EXISTS (SELECT 1 FROM outbox WHERE task = tasks.id AND status IN ('signed', 'confirmed', 'erred'))
     ORDER BY deadline LIMIT ?"""
 _MOVE: Final = """INSERT INTO history SELECT account, attempt, execution_id, task_id, requester, model_id,

@@ -23,6 +23,7 @@ from listener.journal.journal import Journal
 from listener.journal.records import Outbox, Task
 from listener.journal.states import ENDED, TRANSITIONS, UNSIGNED, OutboxStatus, Owed, State
 from listener.landing import Landed, on_expired, on_landed, on_lost
+from listener.orders import handed_back, on_skip
 from listener.settlement import on_final_account
 from shared.ids import Attempt, Lamports, Slot, UnixSeconds
 from shared.messages import Stage, TaskStatus
@@ -195,6 +196,22 @@ class Node(RuleBasedStateMachine):
         else:
             self.take(on_result(task, result(task, success=answer == "done"), None))
 
+    # ---- the operator ----
+
+    @precondition(lambda self: self.tasks)
+    @rule()
+    def the_operator_skips(self) -> None:
+        ruling = on_skip(assignment().key, self.tasks)
+        skipped = self.known() if ruling.changes else None
+        self.take(Decision(ruling.changes))
+        if skipped is not None:
+            assert self.task(skipped.id).owed is Owed.STOP
+
+    @precondition(lambda self: self.in_states(State.ACCEPTED, State.COMPUTING))
+    @rule()
+    def a_drain_hands_back(self) -> None:
+        self.take(handed_back(self.in_states(State.ACCEPTED, State.COMPUTING)[0], "draining"))
+
     # ---- submission and signatures ----
 
     @precondition(lambda self: self.in_states(State.COMPUTED))
@@ -275,6 +292,8 @@ class Node(RuleBasedStateMachine):
         task = self.owing()[0]
         if task.owed is Owed.STOP:
             self.take(Decision((Owe(task.id, Owed.STOP, Owed.UNPAID),)))
+            return
+        if task.owed is Owed.UNPAID and task.state not in ENDED:
             return
         if task.owed is Owed.UNPAID and any(row.task == task.id for row in self.watched):
             return

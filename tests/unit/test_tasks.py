@@ -264,7 +264,7 @@ async def test_once_closed_only_what_is_computed_goes_further(world: World) -> N
     made = runner(world, submitted)
     async with running(made.run()):
         await until(lambda: len(world.compute.calls("status")) == 1)
-        made.close()
+        made.drive_only(frozenset({State.COMPUTED}))
         await until(lambda: not made._driven)
         await world.steps.journal.apply(
             Move(task.id, State.COMPUTING, State.COMPUTED, result=result(task), ends_as=State.PAID)

@@ -71,7 +71,7 @@ CREATE INDEX tasks_by_pair ON tasks (execution_id, task_id);
 CREATE INDEX tasks_owing ON tasks (owed) WHERE owed <> 'nothing';
 CREATE INDEX tasks_waiting ON tasks (waits_for) WHERE waits_for IS NOT NULL;
 CREATE INDEX tasks_finished ON tasks (deadline)
-    WHERE owed = 'nothing' AND state IN ('paid', 'failed', 'refused', 'cancelled', 'missed');
+    WHERE owed = 'nothing' AND state IN ('paid', 'failed', 'refused', 'handed_back', 'cancelled', 'missed');
 CREATE INDEX outbox_by_task ON outbox (task);
 CREATE UNIQUE INDEX outbox_one_live ON outbox (task)
     WHERE superseded = 0 AND status IN ('signed', 'confirmed', 'erred');
@@ -166,10 +166,10 @@ CREATE TABLE estimates (
 CREATE INDEX estimates_by_time ON estimates (last_at);
 CREATE TABLE requests (
     id       INTEGER PRIMARY KEY AUTOINCREMENT,
-    name     TEXT    NOT NULL,
+    name     TEXT    NOT NULL CHECK (name IN ('skip', 'drain', 'resume')),
     argument TEXT    NOT NULL DEFAULT '',
     asked_at INTEGER NOT NULL,
-    state    TEXT    NOT NULL,
+    state    TEXT    NOT NULL CHECK (state IN ('asked', 'done', 'refused')),
     answer   TEXT
 ) STRICT;
 CREATE INDEX requests_asked ON requests (id) WHERE state = 'asked';

@@ -3,7 +3,7 @@
 import sqlite3
 
 from listener.journal.changes import Observe, Sign, Supersede, Sweep
-from listener.journal.states import WATCHED, WaitsFor
+from listener.journal.states import WATCHED, SubmissionKind, WaitsFor
 from listener.journal.writes.write import guarded, unique, write
 from shared.errors import StateConflict
 from shared.ids import UnixSeconds
@@ -17,8 +17,12 @@ def _(change: Sign, db: sqlite3.Connection, _at: UnixSeconds | None) -> None:
     guarded(
         db,
         """UPDATE tasks SET state = 'submitting', waits_for = NULL
-           WHERE id = :task AND state = 'computed' AND attempt = :attempt""",
-        {"task": change.task, "attempt": change.attempt},
+           WHERE id = :task AND state = 'computed' AND attempt = :attempt AND (ends_as = 'paid') = :is_completion""",
+        {
+            "task": change.task,
+            "attempt": change.attempt,
+            "is_completion": change.kind is SubmissionKind.COMPLETED,
+        },
         change,
     )
     values = {

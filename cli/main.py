@@ -7,6 +7,9 @@ from typing import Final
 COMMANDS: Final = {
     "listener": ("listener.__main__", "run the listener process (settings: docs/settings.md)"),
     "compute": ("compute.__main__", "run the compute process"),
+    "skip": ("cli.commands.skip", "stop one task of this node and hand it back"),
+    "drain": ("cli.commands.drain", "finish what runs, hand back the rest, stop the listener"),
+    "resume": ("cli.commands.resume", "take work again after a drain"),
     "rebuild-journal": ("cli.commands.rebuild_journal", "make a journal anew from the chain, in a new file"),
     "localnet": ("cli.commands.localnet", "run a local chain with the program, funded keys and storage"),
     "split": ("cli.commands.split", "split a torch model into pieces, each a model package with its weights"),

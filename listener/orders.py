@@ -17,6 +17,7 @@ from listener.journal.states import (
     State,
     SubmissionKind,
 )
+from listener.landing import loss
 from shared.ids import TaskKey
 
 SKIPPED: Final = "skipped"
@@ -48,7 +49,8 @@ def on_skip(pair: TaskKey, attempts: Sequence[Task]) -> Ruling:
         return _done("its requester has cancelled it: it is stopped, and nothing is sent", stopped)
     if task.state == State.COMPUTED and task.submission is SubmissionKind.FAILED:
         return refused(f"a task_failed is about to be signed for it already ({task.reason})")
-    return _done("it is stopped, and handed back by task_failed", *handed_back(task, SKIPPED).changes)
+    lost = (loss(task),) if task.state == State.COMPUTED else ()
+    return _done("it is stopped, and handed back by task_failed", *handed_back(task, SKIPPED).changes, *lost)
 
 
 def on_drain(now: IntakeState, unfinished: int) -> Ruling:

@@ -11,10 +11,18 @@ from shared.ids import parse_requester
 from shared.urls import HttpUrl, HttpUrls, WebsocketUrls
 
 
-class ListenerSettings(BaseSettings):
-    """One frozen object, made at start; the table in docs/settings.md is generated from it."""
+class JournalSettings(BaseSettings):
+    """What the operator's commands need, which read the journal beside the listener."""
 
     model_config = SettingsConfigDict(env_prefix="SPLITUP_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    journal: Path = Field(
+        Path("journal.sqlite"), description="The journal's SQLite file, also for the operator's commands."
+    )
+
+
+class ListenerSettings(JournalSettings):
+    """One frozen object, made at start; the table in docs/settings.md is generated from it."""
 
     keypair: Path = Field(description="Solana CLI JSON key file of this node; only its owner may read it.")
     rpc_url: HttpUrls = Field(
@@ -35,7 +43,6 @@ class ListenerSettings(BaseSettings):
     token_file: Path = Field(
         description="File with the bearer token that both processes share; only its owner may read it."
     )
-    journal: Path = Field(Path("journal.sqlite"), description="The journal's SQLite file.")
     history_days: int = Field(
         90, ge=1, description="Days for which the journal keeps finished tasks, and ledger rows one by one."
     )

@@ -49,6 +49,7 @@ SplitUpError
 │   ├── TransactionExpired          it was not seen on the chain while its blockhash was valid
 │   ├── TaskNotCompleted            the task ended without outputs: failed, expired, cancelled or taken back
 │   └── OutputInvalid               outputs do not lie where they must, or are not what their names say
+├── UnknownTask                     a command names no task of the journal, or more than one
 ├── LocalNetworkFailed              a process of the local network did not start, or ended too soon
 └── KeyFileError                    the node's key cannot be read, or others can read it
 """
@@ -230,6 +231,9 @@ class TaskNotCompleted(RequesterError): ...
 
 
 class OutputInvalid(RequesterError): ...
+
+
+class UnknownTask(SplitUpError): ...
 
 
 class LocalNetworkFailed(SplitUpError): ...

@@ -7,11 +7,12 @@ from pathlib import Path
 from listener.journal.at_once import AtOnce
 from listener.journal.database import Database
 from listener.journal.opening import open_beside
+from listener.journal.operator_reads import OperatorReads
 from listener.journal.reads import Reads
 from listener.journal.states import RequestName, RequestState
 
 
-class JournalBeside(Reads):
+class JournalBeside(Reads, OperatorReads):
     """Open it for one look and close it: while it is open, the listener's file cannot shrink."""
 
     def __init__(self, path: Path) -> None:

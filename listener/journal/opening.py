@@ -3,7 +3,9 @@
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -14,9 +16,27 @@ SCHEMA_VERSION: Final = 2
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 """`1_to_2.sql` and so on, each run once, in one transaction."""
+LOCK_TRIES: Final = 5
+LOCK_AGAIN_S: Final = 0.02
+"""A command that asks whether a listener runs holds the lock for an instant."""
 BUSY_MS: Final = 1_000
 COMMAND_BUSY_MS: Final = 10_000
 """A command waits longer for the listener's commits than the listener for a command's, which are few."""
+
+
+def is_held(path: Path) -> bool:
+    """Whether a listener holds this journal."""
+    try:
+        descriptor = os.open(_lock_of(path), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def lock(path: Path) -> int:
@@ -24,19 +44,24 @@ def lock(path: Path) -> int:
 
     It is flock's and not SQLite's, so that commands may open the journal beside the listener.
     """
-    beside = path.with_name(path.name + ".lock")
+    beside = _lock_of(path)
     try:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise JournalError(f"cannot open the journal's lock {beside}: {error}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise JournalLocked(
-            f"another listener holds the journal (lock {beside}): stop it, or give this one a journal of its own"
-        ) from error
-    return descriptor
+    for _ in range(LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        time.sleep(LOCK_AGAIN_S)
+    os.close(descriptor)
+    raise JournalLocked(
+        f"another listener holds the journal (lock {beside}): stop it, or give this one a journal of its own"
+    )
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def open_journal(path: Path) -> sqlite3.Connection:

@@ -61,6 +61,7 @@ TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.COMPUTED, State.CANCELLED): "submission or intake: the account is no longer ours to end",
     (State.COMPUTED, State.FAILED): "submission: it cannot be told",
     (State.COMPUTED, State.REFUSED): "submission: it cannot be told",
+    (State.COMPUTED, State.HANDED_BACK): "submission: it cannot be told",
     (State.COMPUTED, State.MISSED): "submission: the landing margin before the deadline is reached",
     (State.SUBMITTING, State.CONFIRMED): "lander: it landed",
     (State.SUBMITTING, State.COMPUTED): "lander: it expired or erred",

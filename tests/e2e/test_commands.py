@@ -1,10 +1,6 @@
 """`splitup-node` as a requester types it: split, publish, assign, watch, and what it says when something is wrong."""
 
-import asyncio
-import os
 import re
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ import torch
 
 from tests.e2e.author import FEATURES, author
 from tests.e2e.conftest import World
+from tests.e2e.typed import Said, typed
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -20,34 +17,13 @@ pytestmark = [
     pytest.mark.validator,
 ]
 
-COMMAND = Path(sys.executable).with_name("splitup-node")
-ROOT = Path(__file__).parents[2]
 
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    output: str
-    errors: str
-
-
-async def typed(world: World, *words: object, **env: str) -> Said:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPLITUP_")}
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *map(str, words),
-        env={**inherited, **world.net.requester_env(), **env},
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode is not None
-    return Said(process.returncode, output.decode(), errors.decode())
+async def as_requester(world: World, *words: object, **env: str) -> Said:
+    return await typed({**world.net.requester_env(), **env}, *words)
 
 
 async def well(world: World, *words: object) -> str:
-    said = await typed(world, *words)
+    said = await as_requester(world, *words)
     assert said.status == 0, said
     return said.output
 
@@ -68,7 +44,7 @@ async def test_a_model_is_split_published_assigned_and_computed_by_commands(worl
     with torch.inference_mode():
         assert torch.allclose(output, model(x), atol=1e-6)
     execution, task = re.findall(r"assigned as (\S+) (\S+),", told)[-1]
-    again = await typed(world, "watch", execution, task)
+    again = await as_requester(world, "watch", execution, task)
     assert again.status == 1
     assert "was reclaimed" in again.errors
 
@@ -93,14 +69,14 @@ async def test_an_assigned_task_is_watched_to_its_payment(world: World, tmp_path
 async def test_a_mistake_is_told_in_one_line_with_its_place(
     world: World, words: tuple[str, ...], reason: str
 ) -> None:
-    said = await typed(world, *words)
+    said = await as_requester(world, *words)
     assert said.status == 1
     assert reason in said.errors
     assert "Traceback" not in said.errors
 
 
 async def test_a_missing_setting_is_named(world: World) -> None:
-    said = await typed(world, "cancel", "never", "assigned", SPLITUP_PUBLISH_PREFIX="")
+    said = await as_requester(world, "cancel", "never", "assigned", SPLITUP_PUBLISH_PREFIX="")
     assert said.status == 1
     assert "SPLITUP_PUBLISH_PREFIX" in said.errors
 
@@ -109,7 +85,7 @@ async def test_a_key_that_others_can_read_is_refused(world: World, tmp_path: Pat
     key = tmp_path / "key.json"
     key.write_text((world.net.folder / "requester.json").read_text())
     key.chmod(0o644)
-    said = await typed(world, "cancel", "never", "assigned", SPLITUP_REQUESTER_KEYPAIR=str(key))
+    said = await as_requester(world, "cancel", "never", "assigned", SPLITUP_REQUESTER_KEYPAIR=str(key))
     assert said.status == 1
     assert "chmod 600" in said.errors
     assert str(world.net.requester.to_json())[1:40] not in said.errors

@@ -5,6 +5,7 @@ import pytest
 from listener.journal.changes import Move
 from listener.journal.records import Task
 from listener.journal.states import ENDED, SIGNED, UNSIGNED, IntakeState, Owed, RequestState, State
+from listener.landing import loss
 from listener.orders import handed_back, on_drain, on_resume, on_skip
 from tests.unit.journal_rows import assignment, failed_row, task_row
 
@@ -14,7 +15,8 @@ PAIR = assignment().key
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.COMPUTING, State.COMPUTED])
 def test_what_is_not_signed_is_stopped_at_compute_and_handed_back(state: State) -> None:
     ruling = on_skip(PAIR, [task_row(state)])
-    (move,) = ruling.changes
+    move, *booked = ruling.changes
+    assert booked == ([loss(task_row(state))] if state is State.COMPUTED else []), "what was computed is lost"
     assert ruling.state is RequestState.DONE and isinstance(move, Move)
     assert (move.origin, move.to, move.ends_as) == (state, State.COMPUTED, State.HANDED_BACK)
     assert (move.reason, move.owed) == ("skipped", Owed.STOP)

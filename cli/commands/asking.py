@@ -1,0 +1,55 @@
+"""What an operator's commands have in common: the journal beside the listener, and a request in it."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from cli.commands.plain import plain
+from listener.journal.beside import JournalBeside
+from listener.journal.books import Request
+from listener.journal.opening import is_held
+from listener.journal.states import RequestName, RequestState
+from listener.settings import JournalSettings
+from shared.errors import ConfigurationError
+from shared.settings_errors import told
+
+PATIENCE_S: Final = 5.0
+"""So long the command waits for the listener's answer, which comes within a second where it is well."""
+LOOK_EVERY_S: Final = 0.1
+
+
+def journal_settings() -> JournalSettings:
+    """Out of the environment. Raises ConfigurationError, which names what is wrong."""
+    try:
+        return JournalSettings()
+    except ValidationError as error:
+        raise ConfigurationError(f"{told(error)}. docs/settings.md lists the settings") from error
+
+
+async def ask(name: RequestName, argument: str = "") -> bool:
+    """Ask the listener through the journal and print its answer. False: it refuses. Raises JournalError."""
+    path = journal_settings().journal
+    with JournalBeside(path) as journal:
+        number = await journal.ask(name, argument, int(time.time()))
+        request = await answered(journal, number, path)
+    match request.state:
+        case RequestState.ASKED if is_held(path):
+            print("asked; the listener has not answered yet: it is busy, and will do it")
+        case RequestState.ASKED:
+            print("asked; the listener does not run: it will do it at its next start")
+        case _:
+            print(f"{request.state}: {plain(request.answer)}")
+    return request.state is not RequestState.REFUSED
+
+
+async def answered(journal: JournalBeside, number: int, path: Path) -> Request:
+    """The request, once it is answered, nobody is there to answer it, or patience ends."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        request = await journal.request(number)
+        if request.state is not RequestState.ASKED or time.monotonic() > end or not is_held(path):
+            return request
+        await asyncio.sleep(LOOK_EVERY_S)

@@ -27,6 +27,12 @@ def describe(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
+def release_memory(device: torch.device) -> None:
+    """What torch keeps for later is given back, in the one piece that the next task may need."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 @torch.inference_mode()
 def probe(device: torch.device) -> None:
     """Compute something whose result is known. Raises RuntimeError if the device gives another one."""

@@ -19,7 +19,7 @@ from compute.graph.steps import SPEC_DTYPES, TORCH_DTYPES
 from compute.graph.task_graph import TaskGraph
 from compute.shared_memory import layout, map_shared
 from compute.specs import DType, TensorSpec
-from compute.worker.device import probe
+from compute.worker.device import probe, release_memory
 from compute.worker.program import Program, Stopped
 from compute.worker.wire import (
     MAX_ERROR_CHARACTERS,
@@ -87,6 +87,8 @@ class WorkerLoop:
             answer["error"] = (OutOfMemory.__name__, f"no memory for the tensors of this task on {self._device}")
         except Exception as exc:  # noqa: BLE001 # the outermost loop of this thread: whatever it is, it is answered
             answer["error"] = (ComputationFailed.__name__, f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS])
+        if answer.get("error", ("",))[0] == OutOfMemory.__name__:
+            release_memory(self._device)
         # The other side is gone, and so will this process be in a moment.
         with suppress(OSError):
             send_packet(self._sock, answer)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.gate import Gate
@@ -12,7 +12,7 @@ from compute.worker.launcher import WorkerOptions, launch
 from compute.worker.process import Answer, NotTaken, WorkerFailed, WorkerGone, WorkerProcess
 from compute.worker.wire import MAX_ANSWER_BYTES, Job, Operation, Plan, decode_plan, encode_job
 from shared.backoff import Backoff
-from shared.errors import TASK_REASONS, ComputationFailed, TaskError, TooLarge
+from shared.errors import TASK_REASONS, ComputationFailed, OutOfMemory, TaskError, TooLarge
 from shared.logs import fields
 
 log = logging.getLogger(__name__)
@@ -93,14 +93,27 @@ class WorkerPool:
             job_buffer.view[:] = data
             async with self._runs:
                 started()
-                await self._twice(Operation.RUN, [job_buffer, outputs, *inputs])
+                try:
+                    await self._twice(Operation.RUN, [job_buffer, outputs, *inputs])
+                except (ComputationFailed, OutOfMemory):
+                    # The next task must not pay for what this one did to the device.
+                    with suppress(WorkerGone, NotTaken, TaskError):
+                        await self.probe()
+                    raise
 
     async def probe(self) -> None:
-        """A small computation on the device. Raises WorkerGone, NotTaken or TaskError."""
+        """A small computation on the device. Raises WorkerGone, NotTaken or TaskError.
+
+        A worker whose device does not compute as it should is ended, so that a fresh one takes the device over.
+        """
         worker = self._worker
         if worker is None:
             raise WorkerGone(self.state, culprit=False)
-        _check(await worker.request(Operation.PROBE, []))
+        answer = await worker.request(Operation.PROBE, [])
+        if "error" in answer:
+            log.error("the device is sick; its worker is replaced", extra=fields(why=answer["error"][1]))
+            await worker.kill()
+        _check(answer)
 
     async def _use(self, worker: WorkerProcess, device: str) -> None:
         self._worker, self.state = worker, device

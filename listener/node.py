@@ -8,9 +8,10 @@ from solders.keypair import Keypair
 from listener.chain.agreement import Agreement
 from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
-from listener.chain.lander import Lander, Pace
+from listener.chain.lander import Lander
 from listener.chain.rpc import Commitment
 from listener.chain.tip import Tip
+from listener.chain.when_to_ask import Pace
 from listener.chain_clock import ChainClock
 from listener.compute_client import ComputeClient
 from listener.drain import Drain
@@ -79,7 +80,7 @@ class Node:
             look_again=observer.look_again,
         )
         self._runner = TaskRunner(surroundings, rng)
-        self._lander = Lander(endpoints, agreement, program, steps, Pace.of(settings), clock)
+        self._lander = Lander(endpoints, agreement, program, steps, Pace.of(settings), tip, clock)
         self._settlement = Settlement(steps, self._compute, look, self._final_time, clock)
         looks = Looks(observer, clock, rng)
         self._gate = IntakeGate(steps)

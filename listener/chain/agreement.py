@@ -78,7 +78,13 @@ class Agreement:
             return await ask(rpc)
 
         question = Question("a value", read, same=lambda _: None, slot=lambda _: Slot(0))
-        answers = await _ask(self._endpoints.well()[:2], question, Slot(0), "confirmed", urgency)
+        two = self._endpoints.well()[:2]
+        answers = await _ask(two, question, Slot(0), "confirmed", urgency)
+        if len(answers) < 2:
+            others = [one for one in self._endpoints.well() if one not in two]
+            answers |= await _ask(others[: 2 - len(answers)], question, Slot(0), "confirmed", urgency)
+        is_alone = len(answers) < 2 and len(self._endpoints.all) > 1
+        self.alone = _alone(list(answers)) if is_alone else None
         return list(answers.values()) or [await self._endpoints.ask(ask, urgency)]
 
     async def _by_one(

@@ -154,7 +154,7 @@ async def test_what_is_no_answer_of_the_endpoint_is_not_swallowed() -> None:
         await court.agreement.on(question, Slot(0), "confirmed")
 
 
-async def test_each_of_two_is_heard_and_one_that_is_silent_is_left_out() -> None:
+async def test_each_of_two_is_heard_and_where_one_is_silent_the_next_one() -> None:
     one, other, third = Witness("10"), Witness("20"), Witness("30")
     court = Court(one, other, third)
 
@@ -163,5 +163,8 @@ async def test_each_of_two_is_heard_and_one_that_is_silent_is_left_out() -> None
 
     assert await court.agreement.each(ask) == [10, 20]
     one.is_silent = True
-    assert await court.agreement.each(ask) == [20]
     assert await court.agreement.each(ask) == [20, 30]
+    assert court.agreement.alone is None
+    third.is_silent = True
+    assert await court.agreement.each(ask) == [20]
+    assert court.agreement.alone is not None

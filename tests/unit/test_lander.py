@@ -6,7 +6,9 @@ from solders.signature import Signature
 
 from listener.chain.agreement import Agreement
 from listener.chain.answers import Status, TransactionError
-from listener.chain.lander import Lander, Pace
+from listener.chain.lander import Lander
+from listener.chain.tip import Tip
+from listener.chain.when_to_ask import Pace
 from listener.journal.changes import Supersede
 from listener.journal.journal import Journal
 from listener.journal.records import Outbox, Task
@@ -28,9 +30,11 @@ def world(tmp_path: Path) -> Iterator[World]:
     journal.close()
 
 
-def lander(world: World) -> Lander:
-    pace = Pace(resend_interval_s=10.0, status_interval_s=0.002)
-    made = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, pace, world.clock)
+QUICK = Pace(resend_interval_s=10.0, status_interval_s=0.002)
+
+
+def lander(world: World, pace: Pace = QUICK) -> Lander:
+    made = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, pace, Tip(world.clock), world.clock)
     world.steps.tell(made.changed)
     return made
 
@@ -77,8 +81,7 @@ async def test_the_same_bytes_are_sent_until_they_land(world: World) -> None:
 async def test_the_status_of_a_notified_signature_is_asked_at_once_and_others_are_none_of_ours(
     world: World,
 ) -> None:
-    made = lander(world)
-    made._pace = Pace(resend_interval_s=10.0, status_interval_s=60.0)
+    made = lander(world, Pace(resend_interval_s=10.0, status_interval_s=60_000.0))
     task = await signed(world)
     async with running(made.run()):
         await until(lambda: made.notices(FIRST))
@@ -254,6 +257,58 @@ async def test_nothing_expires_while_one_endpoint_knows_it_or_is_below_its_heigh
         assert (await row_of(world, task)).status is OutboxStatus.SIGNED
         other.height = LAST_VALID + 1
         await becomes(world, task, OutboxStatus.EXPIRED)
+
+
+async def test_the_ends_of_many_signatures_are_asked_of_two_endpoints_in_one_call_each(world: World) -> None:
+    other = two_endpoints(world)
+    tasks = [await signed(world, number, str(Signature(bytes([number] * 64)))) for number in range(1, 21)]
+    for rpc in (world.rpc, other):
+        for task in tasks:
+            rpc.statuses[(await row_of(world, task)).signature] = Status(Slot(7), None, "finalized")
+    async with running(lander(world).run()):
+        for task in tasks:
+            await becomes(world, task, OutboxStatus.FINALIZED)
+    assert other.together == [len(tasks)]
+    assert world.rpc.together == [len(tasks), len(tasks)]
+
+
+async def test_what_one_endpoint_calls_final_before_the_other_is_no_dispute(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = two_endpoints(world)
+    world.rpc.statuses[FIRST] = Status(Slot(7), None, "finalized")
+    other.statuses[FIRST] = Status(Slot(7), None, "confirmed")
+    task = await signed(world)
+    async with running(lander(world).run()):
+        await becomes(world, task, OutboxStatus.CONFIRMED)
+        asked = other.asked.total()
+        await until(lambda: other.asked.total() >= asked + 3)
+        assert (await row_of(world, task)).status is OutboxStatus.CONFIRMED
+        other.statuses[FIRST] = Status(Slot(7), None, "finalized")
+        await becomes(world, task, OutboxStatus.FINALIZED)
+    assert not any(record.message == "disputed" for record in caplog.records)
+
+
+async def test_what_one_endpoint_never_calls_final_is_disputed_after_a_while(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = two_endpoints(world)
+    world.rpc.statuses[FIRST] = Status(Slot(7), None, "finalized")
+    other.statuses[FIRST] = Status(Slot(7), None, "confirmed")
+    task = await signed(world)
+    async with running(lander(world).run()):
+        await until(lambda: any(record.message == "disputed" for record in caplog.records))
+    assert (await row_of(world, task)).status is OutboxStatus.CONFIRMED
+
+
+async def test_of_many_that_may_have_expired_those_that_endpoints_dispute_hold_up_no_other(world: World) -> None:
+    other = two_endpoints(world)
+    first, second = await signed(world, 1, FIRST), await signed(world, 2, SECOND)
+    world.rpc.height = other.height = LAST_VALID + 1
+    other.history[FIRST] = Status(Slot(7), None, "finalized")
+    async with running(lander(world).run()):
+        await becomes(world, second, OutboxStatus.EXPIRED)
+    assert (await row_of(world, first)).status is OutboxStatus.SIGNED
 
 
 async def test_a_signature_that_endpoints_dispute_holds_up_no_other(

@@ -9,7 +9,9 @@ from solders.signature import Signature
 from solders.transaction import Transaction
 
 from listener.chain.answers import Status
-from listener.chain.lander import Lander, Pace
+from listener.chain.lander import Lander
+from listener.chain.tip import Tip
+from listener.chain.when_to_ask import Pace
 from listener.chain_clock import ChainClock
 from listener.journal.changes import Complete, Insert, Renumber
 from listener.journal.journal import Journal
@@ -207,7 +209,8 @@ async def test_a_signature_stands_in_the_journal_before_it_is_first_sent(world: 
 
     world.rpc.send_transaction = sends
     task = await world.taken(State.COMPUTED)
-    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
+    pace, tip = Pace(1.0, 0.002), Tip(world.clock)
+    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, pace, tip, world.clock)
     world.steps.tell(lander.changed)
     async with running(lander.run()):
         await submit(world, task)
@@ -217,7 +220,8 @@ async def test_a_signature_stands_in_the_journal_before_it_is_first_sent(world: 
 
 async def test_nothing_is_sent_where_it_could_not_be_stored(world: World) -> None:
     task = await world.taken(State.COMPUTED)
-    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
+    pace, tip = Pace(1.0, 0.002), Tip(world.clock)
+    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, pace, tip, world.clock)
     world.steps.tell(lander.changed)
 
     async def full(*_: object, **_at: object) -> None:

@@ -11,7 +11,9 @@ from solders.transaction import Transaction
 
 from listener.alarms import Alarm
 from listener.chain.answers import Account, Status
-from listener.chain.lander import Lander, Pace
+from listener.chain.lander import Lander
+from listener.chain.tip import Tip
+from listener.chain.when_to_ask import Pace
 from listener.fees import BASE_FEE
 from listener.journal.changes import Wait
 from listener.journal.journal import Journal
@@ -90,7 +92,8 @@ async def sweeps(world: World) -> list[Any]:
 async def test_what_is_above_the_ceiling_goes_to_the_cold_address_and_is_booked(world: World) -> None:
     holds(world, CEILING + 10**9)
     made = treasury(world, TERMS)
-    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, Pace(1.0, 0.002), world.clock)
+    pace, tip = Pace(1.0, 0.002), Tip(world.clock)
+    lander = Lander(world.endpoints, world.agreement, PROGRAM, world.steps, pace, tip, world.clock)
     world.steps.tell(lander.changed)
     async with running(lander.run()), running(made.run(lambda: None)):
         await until(lambda: bool(world.rpc.sent))

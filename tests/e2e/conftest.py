@@ -41,7 +41,7 @@ def has_validator() -> Iterator[None]:
     yield
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def world(has_validator: None) -> AsyncIterator[World]:
     async with made_world() as made:
         yield made

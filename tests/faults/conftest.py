@@ -36,7 +36,7 @@ def seed(fault_seed: str, request: pytest.FixtureRequest) -> Iterator[str]:
     yield f"{fault_seed}/{request.node.name}"
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def place() -> AsyncIterator[Place]:
     needs("solana-test-validator", "faults strike a node on a real chain")
     needs("versitygw", "faults strike a node with real S3 storage")

@@ -18,7 +18,7 @@ from cli.localnet.child import Child, running
 from cli.localnet.node import node_env
 from cli.localnet.ports import free_port
 from tests.faults.http_proxy import HttpProxy, http_proxy
-from tests.faults.weather import Weather
+from tests.faults.weather import HANDSHAKE_FAULTS, HTTP_FAULTS, MESSAGE_FAULTS, Weather
 from tests.faults.websocket_proxy import WebsocketProxy, websocket_proxy
 
 EAGER = {
@@ -108,6 +108,9 @@ class Links:
 
 
 LINKS = ("rpc", "websocket", "compute", "s3")
+POSSIBLE = dict.fromkeys(LINKS, HTTP_FAULTS) | {
+    "websocket": tuple(dict.fromkeys((*MESSAGE_FAULTS, *HANDSHAKE_FAULTS)))
+}
 
 
 @dataclass(frozen=True)

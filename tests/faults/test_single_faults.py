@@ -13,8 +13,8 @@ from listener.chain.accounts import ExecutionState
 from shared.ids import TaskKey
 from tests.e2e.desk import FEE, REWARD, journal, until
 from tests.faults.conftest import FULL, Place
-from tests.faults.node import LINKS, FaultyNode, faulty_node, last_lines
-from tests.faults.weather import HANDSHAKE_FAULTS, HTTP_FAULTS, MESSAGE_FAULTS, Fault
+from tests.faults.node import LINKS, POSSIBLE, FaultyNode, faulty_node, last_lines
+from tests.faults.weather import HANDSHAKE_FAULTS, Fault
 from tests.faults.websocket_proxy import WebsocketProxy
 
 pytestmark = [
@@ -29,7 +29,6 @@ STALL_S = 30.0 if FULL else 4.0
 PAID_WITHIN_S = 400.0 if FULL else 90.0
 TIME_S = 900
 FUNDED = 100_000_000_000
-POSSIBLE = dict.fromkeys(LINKS, HTTP_FAULTS) | {"websocket": (*MESSAGE_FAULTS, *HANDSHAKE_FAULTS)}
 
 
 @dataclass

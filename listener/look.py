@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from solders.pubkey import Pubkey
 
+from listener.chain.account_reader import AccountReader
 from listener.chain.accounts import Execution, ExecutionState, content_hash, verify
 from listener.chain.agreement import Agreement, Question
 from listener.chain.idl import Program
@@ -54,6 +55,7 @@ class AccountLook:
         self._agreement = agreement
         self._program = program
         self._node = node
+        self._reader = AccountReader()
         self._rents: dict[int, Lamports] = {}
 
     async def at(
@@ -69,7 +71,7 @@ class AccountLook:
         address = Pubkey.from_string(account)
 
         async def read(rpc: Rpc, at_least: Slot, commitment: Commitment) -> View:
-            found = await rpc.get_account(address, commitment=commitment, min_context_slot=at_least)
+            found = await self._reader.read(rpc, address, at_least, commitment)
             if found.account is None:
                 return View(found.slot, None)
             rent = await self._rent(rpc, found.account) if is_new else Lamports(0)

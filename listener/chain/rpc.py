@@ -56,6 +56,7 @@ CLOCK_SYSVAR: Final = Pubkey.from_string("SysvarC1ock111111111111111111111111111
 MAX_SIGNATURES: Final = 1000
 """Rows that getSignaturesForAddress gives at most."""
 MAX_STATUSES: Final = 256
+MAX_ACCOUNTS: Final = 100
 MAX_ANSWER_BYTES: Final = 32 * 1024 * 1024
 """Uncompressed; some 80,000 heads of accounts."""
 CALL_TIMEOUT_S: Final = 60.0
@@ -113,6 +114,24 @@ class Rpc:
         if min_context_slot is not None and read_at < min_context_slot:
             raise RpcInvalid(f"getAccountInfo was answered at slot {read_at}, before {min_context_slot}")
         return AccountRead(read_at, None if value is None else answers.account(value))
+
+    async def get_multiple_accounts(
+        self,
+        addresses: Sequence[Pubkey],
+        *,
+        commitment: Commitment = "confirmed",
+        min_context_slot: Slot | None = None,
+    ) -> list[AccountRead]:
+        """At most MAX_ACCOUNTS at once, all at the same slot, in the order asked."""
+        config = _config(commitment, encoding="base64", minContextSlot=min_context_slot)
+        result = await self._call("getMultipleAccounts", [str(address) for address in addresses], config)
+        rows = sequence(member(result, "value", "getMultipleAccounts"), "getMultipleAccounts")
+        read_at = read.context_slot(result, "getMultipleAccounts")
+        if len(rows) != len(addresses):
+            raise RpcInvalid(f"getMultipleAccounts gave {len(rows)} accounts, {len(addresses)} were asked for")
+        if min_context_slot is not None and read_at < min_context_slot:
+            raise RpcInvalid(f"getMultipleAccounts was answered at slot {read_at}, before {min_context_slot}")
+        return [AccountRead(read_at, None if row is None else answers.account(row)) for row in rows]
 
     async def get_program_accounts(
         self,

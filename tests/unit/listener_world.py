@@ -105,6 +105,8 @@ class ScriptedRpc:
         self.transactions: dict[Signature, TransactionRead | None] = {}
         self.sent: list[bytes] = []
         self.asked: Counter[str] = Counter()
+        self.read_addresses: list[Pubkey] = []
+        """Of the accounts that were read, alone or together."""
         self.together: list[int] = []
         """How many signatures each question for statuses named."""
         self.faults: dict[str, list[Exception]] = defaultdict(list)
@@ -129,10 +131,20 @@ class ScriptedRpc:
     async def get_account(
         self, address: Pubkey, *, commitment: str = "confirmed", min_context_slot: Slot | None = None
     ) -> AccountRead:
+        self.read_addresses.append(address)
         self._on(f"get_account {commitment}")
         if min_context_slot is not None and self.slot < min_context_slot:
             raise RpcInvalid("the endpoint lags")
         return AccountRead(Slot(self.slot), self.accounts.get(address))
+
+    async def get_multiple_accounts(
+        self, addresses: Sequence[Pubkey], *, commitment: str = "confirmed", min_context_slot: Slot | None = None
+    ) -> list[AccountRead]:
+        self.read_addresses += addresses
+        self._on(f"get_multiple_accounts {commitment}")
+        if min_context_slot is not None and self.slot < min_context_slot:
+            raise RpcInvalid("the endpoint lags")
+        return [AccountRead(Slot(self.slot), self.accounts.get(address)) for address in addresses]
 
     async def get_program_accounts(
         self, _program: Pubkey, *, filters: Sequence[Any], **_: object

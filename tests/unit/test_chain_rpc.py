@@ -29,6 +29,7 @@ ACCOUNT = {
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "get_account": (KEY,),
+    "get_multiple_accounts": ([KEY, KEY],),
     "get_program_accounts": (KEY,),
     "get_signatures_for_address": (KEY,),
     "get_transaction": (SIGNATURE,),
@@ -75,6 +76,8 @@ def test_every_call_is_tried() -> None:
     [
         ("get_account", CONTEXT | {"value": None}, AccountRead(7, None)),
         ("get_account", CONTEXT | {"value": ACCOUNT}, AccountRead(7, Account(5, OWNER, b"\1\2"))),
+        ("get_multiple_accounts", CONTEXT | {"value": [None, ACCOUNT]},
+         [AccountRead(7, None), AccountRead(7, Account(5, OWNER, b"\1\2"))]),
         ("get_latest_blockhash", CONTEXT | {"value": {"blockhash": str(HASH), "lastValidBlockHeight": 9}},
          LatestBlockhash(HASH, 9)),
         ("get_epoch_info", {"absoluteSlot": 5, "blockHeight": 3, "epoch": 0}, EpochInfo(5, 3)),

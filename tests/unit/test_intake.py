@@ -87,7 +87,7 @@ def intake(world: World, of: Program = PROGRAM, **changed: Any) -> Intake:
 
 
 def reads(world: World) -> int:
-    return int(world.rpc.asked["get_account confirmed"])
+    return len(world.rpc.read_addresses)
 
 
 async def test_the_listing_takes_up_what_no_event_told_of(world: World) -> None:

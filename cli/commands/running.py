@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cli.commands.plain import plain
 from requester.settings import RequesterSettings
 from shared.errors import ConfigurationError, SplitUpError, leaves
 from shared.settings_errors import told
@@ -26,7 +27,8 @@ def run(command: Coroutine[Any, Any, bool | None]) -> int:
         status = 1 if asyncio.run(_interruptible(command)) is False else 0
     except* SplitUpError as errors:
         for error in leaves(errors):
-            print(f"{sys.argv[0]}: {type(error).__name__}: {error}", file=sys.stderr)
+            # A node's words, or a provider's, may be in it.
+            print(plain(f"{sys.argv[0]}: {type(error).__name__}: {error}"), file=sys.stderr)
         status = 1
     except* (KeyboardInterrupt, asyncio.CancelledError):
         status = INTERRUPTED

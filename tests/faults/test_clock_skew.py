@@ -17,6 +17,7 @@ from listener.chain.accounts import ExecutionState
 from shared.messages import Stage
 from tests.e2e.conftest import EAGER
 from tests.e2e.desk import Desk, at_stage, slow_graph, slow_input, stages, states, until
+from tests.faults.conftest import FULL
 from tests.needs import needs
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.validator, pytest.mark.s3]
@@ -25,16 +26,19 @@ HOUR_S = 3600
 LANDING_MARGIN_S = 15
 
 
-@pytest.mark.parametrize("skew_s", [HOUR_S, -HOUR_S])
-async def test_with_a_clock_an_hour_off_tasks_are_paid_and_stopped_by_the_chains_time(
-    monkeypatch: pytest.MonkeyPatch, skew_s: int
+AHEAD, BEHIND = {"listener": HOUR_S, "compute": -HOUR_S}, {"listener": -HOUR_S, "compute": HOUR_S}
+
+
+@pytest.mark.parametrize("skew_s", [AHEAD, BEHIND] if FULL else [AHEAD], ids=["ahead", "behind"][: 1 + FULL])
+async def test_with_clocks_an_hour_off_tasks_are_paid_and_stopped_by_the_chains_time(
+    monkeypatch: pytest.MonkeyPatch, skew_s: Mapping[str, int]
 ) -> None:
     needs("solana-test-validator", "the chain's clock decides")
     needs("versitygw", "signatures of requests hold for some minutes only")
 
     @asynccontextmanager
     async def process(module: str, folder: Path, env: Mapping[str, str]) -> AsyncIterator[Child]:
-        command = [sys.executable, "-m", "tests.faults.an_hour_off", module, str(skew_s)]
+        command = [sys.executable, "-m", "tests.faults.an_hour_off", module, str(skew_s[module])]
         async with running(module, command, folder / f"{module}.log", env) as child:
             yield child
 
@@ -44,7 +48,7 @@ async def test_with_a_clock_an_hour_off_tasks_are_paid_and_stopped_by_the_chains
             monkeypatch.setenv(name, value)
         async with requester_session(net) as session, running_node(net, "node", EAGER) as node:
             desk = Desk(session, net.requester)
-            assert abs(_log_is_off_by_s(node) - skew_s) < 600, "the clock is off indeed"
+            assert abs(_log_is_off_by_s(node) - skew_s["listener"]) < 600, "the clock is off indeed"
             paid = (await desk.assign(node.address)).assignment.pair
             assert (await desk.ended(paid)).state is ExecutionState.COMPLETED
             slow = (

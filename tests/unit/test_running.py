@@ -10,7 +10,7 @@ import pytest
 
 from cli.commands.running import INTERRUPTED, requester_settings, run
 from examples import demo
-from shared.errors import ConfigurationError, LocalNetworkFailed, RpcUnavailable
+from shared.errors import ConfigurationError, LocalNetworkFailed, RpcUnavailable, TaskNotCompleted
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,15 @@ def test_the_errors_of_tasks_are_told_each_on_its_line(capsys: pytest.CaptureFix
         "splitup-node test: LocalNetworkFailed: surfpool ended",
         "splitup-node test: RpcUnavailable: no answer",
     ]
+
+
+def test_what_a_stranger_put_into_an_error_reaches_the_terminal_escaped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(fails(TaskNotCompleted("the node said: \x1b[2J\x9b31m\r\nsplitup-node: paid \u202e"))) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isprintable()
+    assert "\\x1b[2J\\x9b31m\\r\\n" in line
 
 
 def test_sigterm_ends_a_command_as_ctrl_c_does() -> None:

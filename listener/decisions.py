@@ -9,7 +9,7 @@ from typing import Final
 
 from listener.alarms import Alarm
 from listener.chain.accounts import LIVE_STATES, ExecutionState
-from listener.journal.changes import Change, Insert, Move, PassOver, Renumber, Restart, Seen, Supersede
+from listener.journal.changes import Change, Insert, Measure, Move, PassOver, Renumber, Restart, Seen, Supersede
 from listener.journal.records import Assignment, Task
 from listener.journal.states import (
     COMPLETED_BEFORE,
@@ -20,7 +20,8 @@ from listener.journal.states import (
     State,
     SubmissionKind,
 )
-from listener.rules import Accept, Miss, Refuse, Rules, judge
+from listener.rules import DEADLINE_BELOW_ESTIMATE, Accept, Miss, Refuse, Rules, judge
+from listener.standing import Standing
 from shared.ids import Slot
 from shared.messages import TaskResult
 
@@ -50,22 +51,22 @@ class Decision:
 NOTHING: Final = Decision()
 
 
-def on_account(seen: Sighting, known: Task | None, completed: bool, rules: Rules, now: float) -> Decision:
-    """What a reading of the account means. `known` is the row that was seen last, `now` the chain's time.
+def on_account(seen: Sighting, known: Task | None, completed: bool, rules: Rules, standing: Standing) -> Decision:
+    """What a reading of the account means. `known` is the row that was seen last.
 
     A lower attempt is of an old reading, or a fork's (forks.py).
 
     `completed`: a completion of this pair for this requester is finalized.
     """
     if known is None or seen.assignment.attempt > known.attempt:
-        return _on_new_attempt(seen, known, completed, rules, now)
+        return _on_new_attempt(seen, known, completed, rules, standing)
     if seen.assignment.attempt < known.attempt or seen.assignment.verified_slot < known.verified_slot:
         return NOTHING
     if seen.assignment.content_hash != known.content_hash:
         return Decision(alarm=Alarm.CONTENT_DIFFERS)
     match seen.state:
         case ExecutionState.ASSIGNED:
-            return _on_assigned(seen.assignment, known, completed, rules, now)
+            return _on_assigned(seen.assignment, known, completed, rules, standing)
         case ExecutionState.CANCELLED:
             return _on_cancelled(seen.assignment, known)
         case _:
@@ -79,7 +80,9 @@ def on_gone(known: Task | None, slot: Slot) -> Decision:
     return Decision((cancelled(known, ACCOUNT_GONE, slot),))
 
 
-def _on_new_attempt(seen: Sighting, known: Task | None, completed: bool, rules: Rules, now: float) -> Decision:
+def _on_new_attempt(
+    seen: Sighting, known: Task | None, completed: bool, rules: Rules, standing: Standing
+) -> Decision:
     if known is not None and known.state == State.CONFIRMED and known.ends_as is State.PAID:
         return NOTHING  # the next listing looks again, when it is finalized or was taken back
     ends = () if known is None else _over(known)
@@ -95,7 +98,7 @@ def _on_new_attempt(seen: Sighting, known: Task | None, completed: bool, rules: 
         return Decision((*ends, Insert(assignment, State.CANCELLED, CANCELLED_BY_REQUESTER)))
     if known is not None and _goes_on(known) and known.content_hash == assignment.content_hash:
         return Decision((_renumbered(known, assignment),))
-    return Decision((*ends, taken_in(assignment, rules, now)))
+    return Decision((*ends, *taken_in(assignment, rules, standing)))
 
 
 def _over(known: Task) -> tuple[Change, ...]:
@@ -116,16 +119,34 @@ def _goes_on(known: Task) -> bool:
     return known.state in UNSIGNED
 
 
-def taken_in(assignment: Assignment, rules: Rules, now: float) -> Insert:
-    match judge(assignment, rules, now):
+def taken_in(assignment: Assignment, rules: Rules, standing: Standing) -> tuple[Change, ...]:
+    match judge(assignment, rules, standing):
         case Accept():
-            return Insert(assignment, State.ACCEPTED)
+            return (Insert(assignment, State.ACCEPTED),)
         case Miss(reason):
-            return Insert(assignment, State.MISSED, reason)
+            return (Insert(assignment, State.MISSED, reason),)
         case Refuse(reason, message, is_told=True):
-            return Insert(assignment, State.COMPUTED, reason, failure(assignment, message), State.REFUSED)
+            told = failure(assignment, message)
+            return Insert(assignment, State.COMPUTED, reason, told, State.REFUSED), *_easing(
+                reason, assignment, standing
+            )
         case Refuse(reason):
-            return Insert(assignment, State.REFUSED, reason)
+            return (Insert(assignment, State.REFUSED, reason),)
+
+
+def _easing(reason: str, assignment: Assignment, standing: Standing) -> tuple[Change, ...]:
+    """The estimate falls with what it refuses: a few slow computations must not keep a package out for ever."""
+    if reason != DEADLINE_BELOW_ESTIMATE:
+        return ()
+    half_s = max(0.0, assignment.end - standing.now) / 2
+    return (Measure(assignment.model_id, assignment.compute_units, half_s),)
+
+
+def is_judged(seen: Assignment, known: Task | None) -> bool:
+    """Whether the rules may have a say in what a reading means."""
+    if known is None or seen.attempt != known.attempt:
+        return True
+    return known.state in (State.CANCELLING, State.CANCELLED)
 
 
 def takes_in(change: Change) -> bool:
@@ -145,21 +166,21 @@ def cancelled(known: Task, reason: str, slot: Slot | None = None) -> Move:
     return Move(known.id, known.state, State.CANCELLED, reason, owed=Owed.STOP, verified_slot=slot)
 
 
-def _on_assigned(seen: Assignment, known: Task, completed: bool, rules: Rules, now: float) -> Decision:
+def _on_assigned(seen: Assignment, known: Task, completed: bool, rules: Rules, standing: Standing) -> Decision:
     is_back = known.state == State.CANCELLING or (
         known.state == State.CANCELLED and known.reason in _TAKEN_BACK_BY_FORKS
     )
     if is_back and seen.verified_slot > known.verified_slot and not completed:
-        again = taken_again(seen, known, rules, now)
+        again = taken_again(seen, known, rules, standing)
         if again:
             return Decision(again)
     return NOTHING if known.state in ENDED else Decision((seen_again(seen, known),))
 
 
-def taken_again(seen: Assignment, known: Task, rules: Rules, now: float) -> tuple[Change, ...]:
+def taken_again(seen: Assignment, known: Task, rules: Rules, standing: Standing) -> tuple[Change, ...]:
     """Judged once more, since what was refused may have been cancelled, or gone, before that was sent."""
     restart = Restart(known.id, known.state, seen.attempt, seen.verified_slot)
-    match judge(seen, rules, now):
+    match judge(seen, rules, standing):
         case Accept():
             return (restart,)
         case Miss(reason):

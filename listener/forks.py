@@ -18,6 +18,7 @@ from listener.journal.changes import Change, Insert, PassOver, Supersede
 from listener.journal.records import Assignment, Task
 from listener.journal.states import ENDED, State
 from listener.rules import Rules
+from listener.standing import Standing
 
 ATTEMPT_TAKEN_BACK: Final = "AttemptTakenBack"
 
@@ -28,7 +29,7 @@ def is_taken_back(seen: Sighting, known: Task) -> bool:
 
 
 def on_taken_back(
-    seen: Sighting, known: Task, older: Task | None, completed: bool, rules: Rules, now: float
+    seen: Sighting, known: Task, older: Task | None, completed: bool, rules: Rules, standing: Standing
 ) -> Decision:
     """The higher attempt is dropped, at compute too, and the lower taken up. `older` is its row, where it has one.
 
@@ -42,23 +43,23 @@ def on_taken_back(
     if seen.state not in LIVE_STATES:
         return Decision(dropped)
     if older is None:
-        return Decision((*dropped, _new(seen, completed, rules, now)))
-    return Decision((*dropped, *_again(seen, older, completed, rules, now)))
+        return Decision((*dropped, *_new(seen, completed, rules, standing)))
+    return Decision((*dropped, *_again(seen, older, completed, rules, standing)))
 
 
-def _new(seen: Sighting, completed: bool, rules: Rules, now: float) -> Change:
+def _new(seen: Sighting, completed: bool, rules: Rules, standing: Standing) -> tuple[Change, ...]:
     shown: Assignment = seen.assignment
     if completed:
-        return PassOver(shown.account, shown.attempt, shown.verified_slot, "the pair was completed before")
+        return (PassOver(shown.account, shown.attempt, shown.verified_slot, "the pair was completed before"),)
     if seen.state is ExecutionState.CANCELLED:
-        return Insert(shown, State.CANCELLED, CANCELLED_BY_REQUESTER)
-    return taken_in(shown, rules, now)
+        return (Insert(shown, State.CANCELLED, CANCELLED_BY_REQUESTER),)
+    return taken_in(shown, rules, standing)
 
 
-def _again(seen: Sighting, older: Task, completed: bool, rules: Rules, now: float) -> tuple[Change, ...]:
+def _again(seen: Sighting, older: Task, completed: bool, rules: Rules, standing: Standing) -> tuple[Change, ...]:
     """One that was ended for the higher attempt starts anew; one that had ended by itself stays as it is."""
     if seen.state is ExecutionState.ASSIGNED and older.state == State.CANCELLED and not completed:
-        again = taken_again(seen.assignment, older, rules, now)
+        again = taken_again(seen.assignment, older, rules, standing)
         if again:
             return again
     return (seen_again(seen.assignment, older),)

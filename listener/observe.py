@@ -1,6 +1,7 @@
 """From a look at an account to changes of the journal: the one way by which the chain moves a task."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from listener.chain.idl import TaskAssigned
@@ -11,6 +12,7 @@ from listener.forks import is_taken_back, on_taken_back
 from listener.journal.changes import PassOver
 from listener.journal.records import EventRow, Task
 from listener.journal.states import ENDED
+from listener.judgement import Judgement
 from listener.look import Look, View
 from listener.rules import Rules
 from listener.steps import Steps
@@ -27,8 +29,7 @@ class Observer:
     ) -> None:
         """`takes`: whether new work is taken at this moment. While not, it is left for the next listing."""
         self._look = look
-        self._rules = rules
-        self._chain_clock = chain_clock
+        self._judgement = Judgement(steps.journal, rules, chain_clock)
         self._steps = steps
         self._takes = takes
 
@@ -55,12 +56,15 @@ class Observer:
             else:
                 decision = await self._decide(view, known, account, _heard_of(events, listed))
                 if not self._takes() and any(takes_in(change) for change in decision.changes):
+                    self._judgement.over(account)
                     return view
             about = view.sighting.assignment if view.sighting else known
             try:
                 await self._steps.take(about, Decision((*events, *decision.changes), decision.alarm))
             except StateConflict:
                 continue  # another change came first: what it left decides
+            finally:
+                self._judgement.over(account)
             return view
         raise RpcInvalid(f"what is told of account {account} contradicts what was told of it before")
 
@@ -80,18 +84,19 @@ class Observer:
         rows = await journal.tasks_of(shown.key)
         older = next((row for row in rows if (row.account, row.attempt) == (shown.account, shown.attempt)), None)
         completed = await journal.is_completed(shown.pair_hash)
-        now = await self._chain_clock.now()
-        return on_taken_back(view.sighting, known, older, completed, self._rules, now)
+        judged = partial(on_taken_back, view.sighting, known, older, completed)
+        return await self._judgement.of(shown, known, judged)
 
     async def _decide(self, view: View, known: Task | None, account: str, heard_of: Attempt | None) -> Decision:
         if view.sighting is None:
             if heard_of is not None and (known is None or (known.state in ENDED and heard_of > known.attempt)):
                 return Decision((PassOver(account, heard_of, view.slot, view.why),))
             return on_gone(known, view.slot)
-        if await self._steps.journal.is_over(account, view.sighting.assignment.attempt):
+        shown = view.sighting.assignment
+        if await self._steps.journal.is_over(account, shown.attempt):
             return NOTHING
-        completed = await self._steps.journal.is_completed(view.sighting.assignment.pair_hash)
-        return on_account(view.sighting, known, completed, self._rules, await self._chain_clock.now())
+        completed = await self._steps.journal.is_completed(shown.pair_hash)
+        return await self._judgement.of(shown, known, partial(on_account, view.sighting, known, completed))
 
 
 def _heard_of(events: tuple[EventRow, ...], listed: Attempt | None) -> Attempt | None:

@@ -60,7 +60,25 @@ class ListenerSettings(JournalSettings):
         15.0, ge=0, le=86_400, description="Seconds before the deadline that a result needs to land."
     )
     min_reward_lamports: int = Field(0, ge=0, description="Least reward of an assignment, in lamports.")
+    min_lamports_per_compute_unit: float = Field(
+        0.0, ge=0, description="Least reward in lamports for each declared compute unit."
+    )
     max_compute_units: int = Field(10_000_000, ge=1, description="Most declared compute units of an assignment.")
+    max_open_tasks: int = Field(
+        1_000,
+        ge=1,
+        description="Unsigned tasks that one requester may have here; all those who never paid count as one.",
+    )
+    max_risk_lamports: int | None = Field(
+        None,
+        ge=1,
+        description="Of the same, declared compute units in flight at their least price, in lamports; none is no cap.",
+    )
+    max_unpaid_a_day: int = Field(
+        100,
+        ge=1,
+        description="Unpaid ends a day, beyond paid ones, that put a requester last; at twice as many it is refused.",
+    )
     requester_allowlist: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(), description="Comma-separated requesters (base58) that are served; empty serves all."
     )

@@ -20,6 +20,7 @@ from listener.decisions import (
 from listener.journal.changes import Move, Restart, Seen
 from listener.journal.records import Task
 from listener.journal.states import ENDED, ENDED_ELSEWHERE, SIGNED, UNSIGNED, Owed, State
+from listener.standing import Standing
 from shared.ids import Slot, UnixSeconds
 from tests.unit.journal_rows import NOW, assignment, failed_row, task_row
 from tests.unit.test_rules import RULES, rules
@@ -38,7 +39,7 @@ def cancelled(**changed: object) -> Sighting:
 
 
 def decide(sighting: Sighting, known: Task | None, completed: bool = False) -> Decision:
-    return on_account(sighting, known, completed, RULES, NOW)
+    return on_account(sighting, known, completed, RULES, Standing(NOW))
 
 
 @pytest.mark.parametrize("state", sorted(UNSIGNED - {State.CANCELLING} | SIGNED))
@@ -144,10 +145,10 @@ def test_what_comes_back_from_a_fork_is_judged_like_anything_new() -> None:
     assert refused.changes[0] == Restart(1, State.CANCELLED, known.attempt, LATER)
     (told,) = refused.changes[1:]
     assert isinstance(told, Move) and (told.to, told.ends_as) == (State.COMPUTED, State.REFUSED)
-    late = on_account(seen(), known, False, RULES, NOW + 590.0)
+    late = on_account(seen(), known, False, RULES, Standing(NOW + 590.0))
     assert late.changes[1:] == (Move(1, State.ACCEPTED, State.MISSED, "DeadlineTooNear", owed=Owed.STOP),)
     blocked = rules(blocklist=frozenset({known.requester}))
-    assert on_account(seen(), known, False, blocked, NOW) == NOTHING
+    assert on_account(seen(), known, False, blocked, Standing(NOW)) == NOTHING
 
 
 def test_only_an_account_that_shows_this_attempt_as_open_is_signed_for() -> None:

@@ -8,6 +8,7 @@ from listener.journal.changes import Insert, Move, PassOver, Renumber, Restart, 
 from listener.journal.records import Task
 from listener.journal.states import ENDED, UNSIGNED, Owed, State
 from listener.rules import Rules
+from listener.standing import Standing
 from shared.ids import Attempt, Slot
 from tests.unit.journal_rows import NOW, REQUESTER, assignment, failed_row, result, task_row
 from tests.unit.test_rules import RULES, rules
@@ -22,7 +23,7 @@ def seen(state: ExecutionState = ExecutionState.ASSIGNED, attempt: int = 200, **
 def decide(
     sighting: Sighting, known: Task | None = None, completed: bool = False, by: Rules = RULES, now: float = NOW
 ) -> Decision:
-    return on_account(sighting, known, completed, by, now)
+    return on_account(sighting, known, completed, by, Standing(now))
 
 
 def ended(state: State) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from listener.journal.changes import Insert, Move, PassOver, Restart, Seen, Supe
 from listener.journal.journal import Journal
 from listener.journal.records import Task
 from listener.journal.states import ENDED, UNSIGNED, Owed, State
+from listener.standing import Standing
 from shared.errors import RpcInvalid
 from shared.ids import Attempt, Slot, UnixSeconds
 from tests.unit.journal_rows import NOW, assignment, task_row
@@ -33,7 +34,7 @@ def lower(state: ExecutionState = ExecutionState.ASSIGNED, slot: int = 301, **ch
 
 
 def decide(seen: Sighting, known: Task, older: Task | None = None, completed: bool = False) -> Decision:
-    return on_taken_back(seen, known, older, completed, RULES, NOW)
+    return on_taken_back(seen, known, older, completed, RULES, Standing(NOW))
 
 
 def dropped(state: State) -> tuple[object, ...]:

@@ -25,6 +25,7 @@ from listener.journal.states import ENDED, TRANSITIONS, UNSIGNED, OutboxStatus, 
 from listener.landing import Landed, on_expired, on_landed, on_lost
 from listener.orders import handed_back, on_skip
 from listener.settlement import on_final_account
+from listener.standing import Standing
 from shared.ids import Attempt, Lamports, Slot, UnixSeconds
 from shared.messages import Stage, TaskStatus
 from tests.unit.journal_rows import NOW, assignment, result
@@ -125,7 +126,7 @@ class Node(RuleBasedStateMachine):
         return Sighting(seen, state)
 
     def look(self, seen: Sighting) -> None:
-        self.take(on_account(seen, self.known(), self.completed, RULES, self.now))
+        self.take(on_account(seen, self.known(), self.completed, RULES, Standing(self.now)))
 
     @rule(
         state=STATES,

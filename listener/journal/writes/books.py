@@ -1,11 +1,15 @@
 """Changes of the books: ledger, budgets, requesters' days, estimates, commands' requests and conditions."""
 
 import sqlite3
+from typing import Final
 
 from listener.journal.changes import Answer, Book, Count, Measure, SetCondition, Spend
 from listener.journal.writes.write import guarded, unique, write
 from shared.errors import StateConflict
 from shared.ids import UnixSeconds
+
+RECENT_RUNS: Final = 20
+"""Of so many runs an estimate is the mean; of more, the newest weigh as if they were so many."""
 
 
 @write.register
@@ -60,12 +64,14 @@ def _(change: Measure, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
     db.execute(
         """INSERT INTO estimates (model_id, compute_units, seconds, count, last_at)
            VALUES (:model_id, :compute_units, :seconds, 1, :at)
-           ON CONFLICT DO UPDATE SET seconds = seconds + (:seconds - seconds) / (count + 1), count = count + 1,
+           ON CONFLICT DO UPDATE SET seconds = seconds + (:seconds - seconds) / min(count + 1, :recent),
+           count = count + 1,
            last_at = coalesce(:at, last_at)""",
         {
             "model_id": change.model_id,
             "compute_units": change.compute_units,
             "seconds": change.seconds,
+            "recent": RECENT_RUNS,
             "at": at,
         },
     )

@@ -23,7 +23,7 @@ class Round:
         self._is_newest_seen = mark is not None
 
     def begin(self, newest: SignatureRow | None) -> None:
-        """From the top. `newest` is finalized, and was asked for before the list that is to show it."""
+        """From the top. `newest` is finalized, and no newer than the list that is to show it."""
         self._is_newest_seen = False
         self.newest = None if newest is None else Cursor(str(newest.signature), newest.slot)
 

@@ -136,8 +136,13 @@ class CatchUp:
     async def _ask(self, way: Round, rpc: Rpc) -> list[SignatureRow]:
         if way.mark is not None:
             return await page_below(rpc, self._address, way.mark, limit=MAX_SIGNATURES)
-        way.begin(await self._newest(rpc))
-        return await page_below(rpc, self._address, None, limit=FIRST_PAGE)
+        rows = await page_below(rpc, self._address, None, limit=FIRST_PAGE)
+        newest = next((row for row in rows if row.is_finalized), None)
+        if newest is None and rows:  # asked for before the list that is to show it
+            newest = await self._newest(rpc)
+            rows = await page_below(rpc, self._address, None, limit=FIRST_PAGE)
+        way.begin(newest)
+        return rows
 
     async def _newest(self, rpc: Rpc) -> SignatureRow | None:
         rows = await page_below(rpc, self._address, None, limit=1, commitment="finalized")

@@ -11,7 +11,7 @@ from listener.journal.states import OutboxStatus
 from shared.clock import Clock
 from shared.ids import Lamports
 
-MAX_AGE_S: Final = 30.0
+MAX_AGE_S: Final = 90.0
 SHORT_AGE_S: Final = 2.0
 """Where it would not pay, a balance that was read so long ago is read again."""
 

@@ -27,7 +27,7 @@ from shared.errors import ChainError, StateConflict
 from shared.ids import Lamports, Slot
 from shared.logs import fields
 
-INTERVAL_S: Final = 30.0
+INTERVAL_S: Final = 60.0
 BELOW_INTERVAL_S: Final = 10.0
 """Between two looks at a balance that keeps the intake closed."""
 LEAST_SWEEP: Final = Lamports(1_000_000)

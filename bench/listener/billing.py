@@ -18,14 +18,18 @@ from bench.lines import Goal, Line
 from bench.listener.compute_peer import ComputePeer, Held, compute_peer
 from bench.listener.on_chain import assign, listener_on
 from cli.localnet import LocalNetwork
+from listener.chain.accounts import list_live
+from listener.chain.idl import load_idl
+from program import IDL_PATH
 from shared.ids import TaskKey
 from tests.faults.http_proxy import HttpProxy, http_proxy
 from tests.faults.weather import Weather
 from tests.faults.websocket_proxy import WebsocketProxy, websocket_proxy
 
 ENDPOINTS: Final = 2
-TASKS, IN_FLIGHT, LONE, IDLE_S = 300, 50, 5, 120.0
+TASKS, IN_FLIGHT, LONE, IDLE_S = 200, 50, 3, 60.0
 COMPUTES_S: Final = (0.5, 4.0)
+LOOK_S: Final = 0.2
 MOST_TOGETHER, MOST_LONE, MOST_IDLE = 6.0, 14.0, 12.0
 
 
@@ -84,20 +88,20 @@ async def _finish(compute: ComputePeer, pairs: list[TaskKey]) -> None:
 
 
 async def _finish_together(net: LocalNetwork, compute: ComputePeer, node: Pubkey, count: int) -> None:
+    """Whenever one ends on the chain another is assigned, so that as many as IN_FLIGHT are open."""
     rng, loop = random.Random(1), asyncio.get_running_loop()
 
     def computes(held: Held) -> None:
         loop.call_later(rng.uniform(*COMPUTES_S), held.done.set)
 
     compute.on_post = computes
-    places = asyncio.Semaphore(IN_FLIGHT)
-
-    async def one() -> None:
-        async with places:
-            await asyncio.sleep(rng.random())
-            await _finish(compute, await assign(net, node, 1))
-
-    await asyncio.gather(*(one() for _ in range(count)))
+    program = load_idl(IDL_PATH, net.program_id)
+    pairs: list[TaskKey] = []
+    while len(pairs) < count:
+        is_open = len(await list_live(net.rpc, program, node))
+        pairs += await assign(net, node, min(IN_FLIGHT - is_open, count - len(pairs)))
+        await asyncio.sleep(LOOK_S)
+    await _finish(compute, pairs)
 
 
 @asynccontextmanager

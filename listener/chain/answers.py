@@ -62,6 +62,8 @@ class SignatureRow:
     slot: Slot
     err: TransactionError | None
     block_time: UnixSeconds | None = None
+    is_finalized: bool = False
+    """Only where the server says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ def signature_row(value: object) -> SignatureRow:
         read.slot(member(value, "slot", what), what),
         transaction_error(stated(value, "err", what)),
         None if block_time is None else UnixSeconds(integer(block_time, "blockTime")),
+        member(value, "confirmationStatus", what) == "finalized",
     )
 
 

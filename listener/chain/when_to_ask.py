@@ -15,7 +15,7 @@ from shared.clock import Clock
 
 FINALITY_INTERVAL_S: Final = 2.0
 """Between two questions for what has landed, once it may be finalized."""
-UNROOTED_INTERVAL_S: Final = 15.0
+UNROOTED_INTERVAL_S: Final = 30.0
 """The same before the websocket tells that it is: a fork may have taken it back."""
 EXPIRY_INTERVAL_S: Final = 2.0
 """Between two questions for the block height, once something may have expired."""
@@ -78,7 +78,7 @@ class WhenToAsk:
             return False
         if self._landed_at is None:
             self._landed_at = now
-        is_rooted = any(row.slot is not None and row.slot <= self._tip.root for row in rows)
+        is_rooted = any(row.slot is not None and row.slot < self._tip.root for row in rows)
         interval_s = FINALITY_INTERVAL_S if is_rooted or not self._is_told() else UNROOTED_INTERVAL_S
         if now - self._landed_at < interval_s:
             return False

@@ -47,6 +47,7 @@ class Provider:
         self.oldest = oldest
         self.faults: list[Exception] = []
         self.forgotten: set[Signature] = set()
+        self.tells_finality = True
         self.asked: list[tuple[int | None, int, str]] = []
 
     def _known(self, signature: Signature) -> bool:
@@ -70,7 +71,12 @@ class Provider:
             return []
         top = (self.final if commitment == "finalized" else self.newest) if mark is None else mark - 1
         numbers = range(top, self.oldest - 1, -1)
-        return [SignatureRow(name(one), Slot(one), None, UnixSeconds(one * 10)) for one in numbers[:limit]]
+        return [
+            SignatureRow(
+                name(one), Slot(one), None, UnixSeconds(one * 10), self.tells_finality and one <= self.final
+            )
+            for one in numbers[:limit]
+        ]
 
     async def get_signature_statuses(self, signatures: Sequence[Signature], search_history: bool) -> Statuses:
         assert search_history
@@ -151,13 +157,17 @@ async def test_what_is_above_the_cursor_is_read_and_the_cursor_moves_to_what_is_
         assert sorted(await node.run(), reverse=True) == down(60, 51)  # until they are final too
 
 
-async def test_where_nothing_is_new_two_questions_are_asked_and_nothing_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("tells_finality", "questions"), [(True, 1), (False, 3)])
+async def test_where_nothing_is_new_one_question_is_enough_of_a_server_that_tells_what_is_final(
+    tmp_path: Path, tells_finality: bool, questions: int
+) -> None:
     provider = Provider(40)
+    provider.tells_finality = tells_finality
     async with behind(tmp_path, provider, at=40) as node:
         assert await node.run() == []
         asked = len(provider.asked)
         assert await node.run() == []
-        assert len(provider.asked) - asked == 2 and await node.journal.cursor() == cursor(40)
+        assert len(provider.asked) - asked == questions and await node.journal.cursor() == cursor(40)
 
 
 @pytest.mark.parametrize("count", [3_000, 10_000])
@@ -166,7 +176,7 @@ async def test_however_far_behind_every_page_is_read(tmp_path: Path, count: int)
     async with behind(tmp_path, provider, at=10) as node:
         assert sorted(await node.run(), reverse=True) == down(count + 10, 11)
         assert await node.journal.cursor() == cursor(count + 10) and await node.journal.page_mark() is None
-        assert len(provider.asked) == 2 + count // MAX_SIGNATURES
+        assert len(provider.asked) == 1 + count // MAX_SIGNATURES
         assert node.reader.most_at_once > 1
 
 
@@ -246,6 +256,7 @@ async def test_one_that_forgets_its_own_rows_again_and_again_is_invalid(tmp_path
 async def test_a_list_that_does_not_show_what_is_final_moves_no_cursor(tmp_path: Path) -> None:
     """As where a provider's machines are not alike."""
     provider = Provider(30)
+    provider.tells_finality = False
     async with behind(tmp_path, provider, at=10) as node:
         listed = provider.get_signatures_for_address
 

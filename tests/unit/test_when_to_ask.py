@@ -128,9 +128,9 @@ def test_what_landed_is_asked_for_once_the_root_has_passed_it(world: World) -> N
     world.hears(101)
     assert not world.when.landed([LANDED])
     world.clock.now += FINALITY_INTERVAL_S
-    world.hears(110, root=99)
-    assert not world.when.landed([LANDED])
     world.hears(132, root=LANDED_IN)
+    assert not world.when.landed([LANDED])
+    world.hears(133, root=LANDED_IN + 1)
     assert world.when.landed([LANDED])
     assert not world.when.landed([LANDED])
 
@@ -139,7 +139,7 @@ def test_before_that_a_fork_is_looked_for_now_and_then(world: World) -> None:
     assert not world.when.landed([LANDED])
     for _ in range(2):
         world.clock.now += UNROOTED_INTERVAL_S - 1
-        world.hears(101)
+        world.hears(101, root=60)
         assert not world.when.landed([LANDED])
         world.clock.now += 1
         assert world.when.landed([LANDED])

@@ -170,7 +170,7 @@ class Owe:
 class Book:
     """Lamports came (positive) or went (negative); of a loss `forgone` is the reward that was not paid.
 
-    Refused where the signature's lamports of this kind, or the attempt's loss, are booked already.
+    Refused where the signature's lamports of this kind are booked already; an attempt's second loss is left out.
     """
 
     kind: LedgerKind

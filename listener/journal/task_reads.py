@@ -41,8 +41,9 @@ class TaskReads(Rows):
         return bool(rows)
 
     async def is_over(self, account: str, attempt: Attempt) -> bool:
-        """Whether this attempt, or a higher one, has moved to the history: it ended for good."""
-        sql = "SELECT 1 FROM history WHERE account = ? AND attempt >= ? LIMIT 1"
+        """Whether this attempt ended for good: it moved to the history, or it is no row and a higher one did."""
+        sql = """SELECT 1 FROM history WHERE account = ?1 AND (attempt = ?2 OR (attempt > ?2
+                 AND NOT EXISTS (SELECT 1 FROM tasks WHERE account = ?1 AND attempt = ?2))) LIMIT 1"""
         return bool(await self._rows(sql, account, attempt))
 
     async def tasks_in(self, states: Collection[State]) -> list[Task]:

@@ -142,6 +142,16 @@ async def test_an_event_told_again_of_a_task_in_the_history_takes_nothing_up(jou
     assert await journal.knows("account-1", Attempt(101))
 
 
+async def test_a_row_that_is_open_is_not_over_because_a_higher_attempt_was_taken_back(journal: Journal) -> None:
+    await journal.apply(
+        Insert(assignment(1, attempt=101), State.CANCELLED, "AttemptTakenBack"),
+        Insert(assignment(1, attempt=100, deadline=UnixSeconds(PAST + 600)), State.ACCEPTED),
+    )
+    await tidied(journal)
+    assert await journal.is_over("account-1", Attempt(101)) and await journal.is_over("account-1", Attempt(99))
+    assert not await journal.is_over("account-1", Attempt(100))
+
+
 async def test_no_number_of_a_task_or_signature_is_given_again(journal: Journal) -> None:
     task = await paid(journal)
     await tidied(journal)

@@ -4,6 +4,8 @@ import sqlite3
 from typing import Final
 
 from listener.journal.changes import Answer, Book, Count, Measure, SetCondition, Spend
+from listener.journal.records import Assignment
+from listener.journal.states import LedgerKind
 from listener.journal.writes.write import guarded, unique, write
 from shared.errors import StateConflict
 from shared.ids import UnixSeconds
@@ -15,6 +17,8 @@ RECENT_RUNS: Final = 20
 @write.register
 def _(change: Book, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
     about = change.about
+    if change.kind is LedgerKind.LOSS and about is not None and _is_lost(about, db):
+        return  # computed a second time, after a fork: the reward could be had once
     unique(
         db,
         """INSERT INTO ledger (at, execution_id, task_id, attempt, requester, kind, lamports, forgone, signature)
@@ -31,6 +35,14 @@ def _(change: Book, db: sqlite3.Connection, at: UnixSeconds | None) -> None:
             "signature": change.signature,
         },
         f"it is booked already: {change!r}",
+    )
+
+
+def _is_lost(about: Assignment, db: sqlite3.Connection) -> bool:
+    sql = """SELECT 1 FROM ledger WHERE kind = 'loss' AND execution_id = ? AND task_id = ? AND requester = ?
+             AND attempt = ?"""
+    return (
+        db.execute(sql, (about.execution_id, about.task_id, about.requester, about.attempt)).fetchone() is not None
     )
 
 

@@ -54,14 +54,15 @@ NOTHING: Final = Decision()
 def on_account(seen: Sighting, known: Task | None, completed: bool, rules: Rules, standing: Standing) -> Decision:
     """What a reading of the account means. `known` is the row that was seen last.
 
-    A lower attempt is of an old reading, or a fork's (forks.py).
+    A reading below the last one is old, or of a fork: it says nothing. A lower attempt is a fork's (forks.py).
 
     `completed`: a completion of this pair for this requester is finalized.
     """
-    if known is None or seen.assignment.attempt > known.attempt:
-        return _on_new_attempt(seen, known, completed, rules, standing)
-    if seen.assignment.attempt < known.attempt or seen.assignment.verified_slot < known.verified_slot:
+    shown = seen.assignment
+    if known is not None and (shown.verified_slot < known.verified_slot or shown.attempt < known.attempt):
         return NOTHING
+    if known is None or shown.attempt > known.attempt:
+        return _on_new_attempt(seen, known, completed, rules, standing)
     if seen.assignment.content_hash != known.content_hash:
         return Decision(alarm=Alarm.CONTENT_DIFFERS)
     match seen.state:

@@ -34,6 +34,13 @@ def test_a_first_assignment_within_the_rules_is_accepted() -> None:
     assert decide(seen()).changes == (Insert(seen().assignment, State.ACCEPTED),)
 
 
+def test_a_higher_attempt_read_below_the_last_reading_says_nothing() -> None:
+    """A fork's: its row would lie below the one that was seen last, and nobody would look at it again."""
+    known = task_row(State.CANCELLED, verified_slot=Slot(300))
+    assert decide(seen(verified_slot=Slot(299)), known) == NOTHING
+    assert decide(seen(verified_slot=Slot(300)), known).changes
+
+
 def test_one_that_came_too_late_is_missed_and_nothing_is_sent() -> None:
     assert decide(seen(), now=NOW + 600.0).changes == (Insert(seen().assignment, State.MISSED, "DeadlinePassed"),)
 

@@ -42,13 +42,8 @@ class Round:
 
     @property
     def reached(self) -> PageMark | None:
-        """For the journal: None where what was read is not final yet."""
-        if (
-            self.newest is None
-            or self.mark is None
-            or not self._is_newest_seen
-            or self.mark.slot > self.newest.slot
-        ):
+        """For the journal: None where what was read is not final yet. What is below what is final is final."""
+        if self.newest is None or self.mark is None or not self._is_newest_seen:
             return None
         return PageMark(Cursor(str(self.mark.signature), self.mark.slot), self.newest)
 

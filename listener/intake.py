@@ -152,8 +152,8 @@ class Intake:
 
     def on_logs(self, result: object) -> None:
         told = self._mentions.sift(result)
-        if told is None:
-            return
+        if told is None or self.halted is not None:
+            return  # while halted the cursor stays, so that the lists tell of it once more
         if self._taken_up < MAX_TAKEN_UP:
             self._taken_up += 1
             self._group.create_task(self._take_up(told))

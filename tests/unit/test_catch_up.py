@@ -197,7 +197,7 @@ async def test_a_restart_goes_on_where_it_was_and_then_reads_what_came_meanwhile
 async def test_a_page_that_is_not_final_is_no_mark(tmp_path: Path) -> None:
     provider = Provider(1_200, final=500)
     async with behind(tmp_path, provider, at=10) as node:
-        node.reader.faults[300] = RpcUnavailable("reset")
+        node.reader.faults[1_050] = RpcUnavailable("reset")
         with pytest.raises(RpcUnavailable):
             await node.run()
         assert await node.journal.page_mark() is None

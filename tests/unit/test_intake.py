@@ -267,6 +267,20 @@ async def test_a_notification_is_acted_on_at_once(world: World) -> None:
         await world.reaches(State.ACCEPTED)
 
 
+async def test_while_halted_nothing_new_is_taken_up_and_the_lists_still_tell_of_it(world: World) -> None:
+    world.rpc.faults["get_program_accounts"] = [REFUSED] * 1_000
+    await world.journal.apply(Cursor(str(SECOND), Slot(900)))
+    world.rpc.rows = [row(), row(SECOND, Slot(900))]
+    world.rpc.transactions[FIRST] = transaction(logs(assigned_event()))
+    one = intake(world)
+    one._catch_up.halted = "nothing can be found"
+    one.on_logs(result_of(notification(logs(assigned_event()))))
+    assert await world.journal.latest(ACCOUNT) is None and one._taken_up == 0
+    one.listed.set()
+    await one._backfill()
+    assert one.halted is None and (await world.task()).state is State.ACCEPTED
+
+
 async def test_more_notifications_than_are_worked_on_at_once_are_left_to_the_lists(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from shared.clock import Clock
@@ -30,6 +31,11 @@ class ChainClock:
                         raise
             chain_time, read_at = self._last
         return chain_time + self._clock.monotonic() - read_at
+
+    async def refresh(self) -> None:
+        """Read it beside what else is read now, where it is old. What goes wrong is told to whoever needs it."""
+        with suppress(ChainError):
+            await self.now()
 
     def known(self) -> UnixSeconds | None:
         """This moment without a question; None where the chain's clock was never read."""

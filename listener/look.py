@@ -51,11 +51,11 @@ class Look(Protocol):
 class AccountLook:
     """By the account itself, which is the truth, as two endpoints show it where there are two."""
 
-    def __init__(self, agreement: Agreement, program: Program, node: Pubkey) -> None:
+    def __init__(self, agreement: Agreement, program: Program, node: Pubkey, reader: AccountReader) -> None:
         self._agreement = agreement
         self._program = program
         self._node = node
-        self._reader = AccountReader()
+        self._reader = reader
         self._rents: dict[int, Lamports] = {}
 
     async def at(

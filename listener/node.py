@@ -5,6 +5,7 @@ import logging
 
 from solders.keypair import Keypair
 
+from listener.chain.account_reader import AccountReader
 from listener.chain.agreement import Agreement
 from listener.chain.endpoints import Endpoints
 from listener.chain.idl import Program
@@ -58,9 +59,10 @@ class Node:
         )
         self._agreement = agreement = Agreement(endpoints, clock)
         self._compute = ComputeClient(outside.compute_http)
+        self._reader = AccountReader()
         chain_clock = ChainClock(self._chain_time, clock)
         self._steps = steps = Steps(journal, chain_clock.known)
-        look: Look = AccountLook(agreement, program, key.pubkey())
+        look: Look = AccountLook(agreement, program, key.pubkey(), self._reader)
         if program.by_transactions is not None:
             look = TransactionLook(agreement, program, key.pubkey(), journal)
         tip = Tip(clock)
@@ -179,7 +181,7 @@ class Node:
 
     async def _chain_time(self, commitment: Commitment = "confirmed") -> float:
         """Of two endpoints the earlier: by a clock that runs ahead no task is given up, nor its end believed."""
-        return min(await self._agreement.each(lambda rpc: rpc.get_clock(commitment)))
+        return min(await self._agreement.each(lambda rpc: self._reader.clock(rpc, commitment)))
 
     async def _final_time(self) -> float:
         return await self._chain_time("finalized")

@@ -1,5 +1,6 @@
 """From a look at an account to changes of the journal: the one way by which the chain moves a task."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -29,6 +30,7 @@ class Observer:
     ) -> None:
         """`takes`: whether new work is taken at this moment. While not, it is left for the next listing."""
         self._look = look
+        self._chain_clock = chain_clock
         self._judgement = Judgement(steps.journal, rules, chain_clock)
         self._steps = steps
         self._takes = takes
@@ -49,7 +51,8 @@ class Observer:
         for _ in range(MAX_CONFLICTS):
             known = await self._steps.journal.latest(account)
             is_new = known is None or known.state in ENDED
-            view = await self._look.at(account, at_least, commitment, is_new=is_new, told=events)
+            look = self._look.at(account, at_least, commitment, is_new=is_new, told=events)
+            view, _ = await asyncio.gather(look, self._chain_clock.refresh())
             if known is not None and view.sighting is not None and is_taken_back(view.sighting, known):
                 view = await self._look.at(account, Slot(known.verified_slot + 1), "finalized", is_new=True)
                 decision = await self._after_a_fork(view, known)

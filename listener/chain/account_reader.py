@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 
 from solders.pubkey import Pubkey
 
-from listener.chain.answers import AccountRead, Commitment
-from listener.chain.rpc import MAX_ACCOUNTS, Rpc
+from listener.chain.answers import AccountRead, Commitment, clock_time
+from listener.chain.rpc import CLOCK_SYSVAR, MAX_ACCOUNTS, Rpc
 from shared.errors import ChainError, RpcInvalid, RpcRefused
-from shared.ids import Slot
+from shared.ids import Slot, UnixSeconds
 
 AT_ONCE: Final = 2
 """Calls to one endpoint; who comes meanwhile waits, and goes with the others in the next."""
@@ -53,6 +53,10 @@ class AccountReader:
                 _forget(wish, queue)
             if read is not None:
                 return read
+
+    async def clock(self, rpc: Rpc, commitment: Commitment) -> UnixSeconds:
+        """The chain's time, read with whatever else is read now. Raises ChainError."""
+        return clock_time((await self.read(rpc, CLOCK_SYSVAR, Slot(0), commitment)).account)
 
     async def _granted(self, wish: _Wish, queue: _Queue, rpc: Rpc, commitment: Commitment) -> AccountRead | None:
         async with queue.places:

@@ -17,6 +17,8 @@ Commitment = Literal["processed", "confirmed", "finalized"]
 _MAX_CALLED: Final = 64
 """Instructions that a transaction's trace holds, called ones included."""
 _MAX_SHOWN: Final = 100
+_CLOCK_UNIX_TIMESTAMP_OFFSET: Final = 32
+_CLOCK_LENGTH: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,13 @@ class Simulation:
     err: TransactionError | None
     logs: tuple[str, ...]
     compute_units: int | None
+
+
+def clock_time(clock: Account | None) -> UnixSeconds:
+    """The unix_timestamp of the Clock sysvar's account."""
+    if clock is None or len(clock.data) != _CLOCK_LENGTH:
+        raise RpcInvalid("the Clock sysvar is not there or has another length than 40 bytes")
+    return UnixSeconds(int.from_bytes(clock.data[_CLOCK_UNIX_TIMESTAMP_OFFSET:], "little", signed=True))
 
 
 def account(value: object) -> Account:

@@ -66,8 +66,6 @@ MIN_CONTEXT_SLOT_NOT_REACHED: Final = -32016
 _NODE_UNHEALTHY: Final = -32005
 _RATE_LIMIT_CODES: Final = frozenset({429, -32429})
 """Some providers answer 200 with a JSON-RPC error instead of HTTP 429."""
-_CLOCK_UNIX_TIMESTAMP_OFFSET: Final = 32
-_CLOCK_LENGTH: Final = 40
 
 
 async def _at_once() -> None:
@@ -255,11 +253,7 @@ class Rpc:
 
     async def get_clock(self, commitment: Commitment = "confirmed") -> UnixSeconds:
         """The chain's time: unix_timestamp of the Clock sysvar, which is what the program compares with."""
-        clock = (await self.get_account(CLOCK_SYSVAR, commitment=commitment)).account
-        if clock is None or len(clock.data) != _CLOCK_LENGTH:
-            raise RpcInvalid("the Clock sysvar is not there or has another length than 40 bytes")
-        raw = clock.data[_CLOCK_UNIX_TIMESTAMP_OFFSET:]
-        return UnixSeconds(int.from_bytes(raw, "little", signed=True))
+        return answers.clock_time((await self.get_account(CLOCK_SYSVAR, commitment=commitment)).account)
 
     async def get_rent(self, nbytes: int) -> Lamports:
         """Lamports that an account of `nbytes` bytes of data must hold."""

@@ -13,6 +13,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
+from listener.chain.account_reader import AccountReader
 from listener.chain.accounts import Execution, decode_execution
 from listener.chain.agreement import Agreement
 from listener.chain.answers import (
@@ -278,7 +279,7 @@ class World:
         self.rpc.accounts[ADDRESS] = OURS.account()
         self.chain_clock = ChainClock(self._now, self.clock)
         self.steps = Steps(journal, self.chain_clock.known)
-        self.look: Look = AccountLook(self.agreement, of, NODE)
+        self.look: Look = AccountLook(self.agreement, of, NODE, AccountReader())
         if of.by_transactions is not None:
             self.look = TransactionLook(self.agreement, of, NODE, journal)
             self.rpc.accounts.clear()

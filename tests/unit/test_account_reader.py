@@ -7,6 +7,7 @@ from solders.pubkey import Pubkey
 
 from listener.chain.account_reader import AccountReader
 from listener.chain.answers import Account, AccountRead
+from listener.chain.rpc import CLOCK_SYSVAR
 from shared.errors import ChainError, RpcRefused, RpcUnavailable
 from shared.ids import Lamports, Slot
 from tests.unit.listener_world import ScriptedRpc
@@ -107,3 +108,17 @@ async def test_who_is_cancelled_leaves_the_others_their_answers(rpc: SlowRpc) ->
     rpc.let.set()
     assert lamports([await second, await fifth]) == [2, 5]
     assert first.cancelled() and third.cancelled() and fourth.cancelled()
+
+
+async def test_the_chains_clock_is_read_with_the_accounts(rpc: SlowRpc) -> None:
+    rpc.let.set()
+    rpc.accounts[CLOCK_SYSVAR] = Account(
+        Lamports(1), CLOCK_SYSVAR, bytes(32) + (1_700_000_000).to_bytes(8, "little")
+    )
+    reader = AccountReader()
+    now, read = await asyncio.gather(
+        reader.clock(rpc, "confirmed"),  # type: ignore[arg-type]
+        reader.read(rpc, ADDRESSES[0], Slot(0), "confirmed"),  # type: ignore[arg-type]
+    )
+    assert now == 1_700_000_000 and lamports([read]) == [1]
+    assert rpc.asked[TOGETHER] == 1 and rpc.asked[ALONE] == 0

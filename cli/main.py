@@ -7,6 +7,9 @@ from typing import Final
 COMMANDS: Final = {
     "listener": ("listener.__main__", "run the listener process (settings: docs/settings.md)"),
     "compute": ("compute.__main__", "run the compute process"),
+    "status": ("cli.commands.status", "how this node is: intake, tasks, money, what waits and why"),
+    "tasks": ("cli.commands.tasks", "list this node's tasks, the newest first"),
+    "task": ("cli.commands.task", "all that is known of one task of this node"),
     "skip": ("cli.commands.skip", "stop one task of this node and hand it back"),
     "drain": ("cli.commands.drain", "finish what runs, hand back the rest, stop the listener"),
     "resume": ("cli.commands.resume", "take work again after a drain"),

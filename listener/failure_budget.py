@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from listener.journal.changes import Spend
-from listener.settings import ListenerSettings
+from listener.settings import JournalSettings
 from shared.ids import Day
 
 FAILURES: Final = "failures"
@@ -22,7 +22,7 @@ class FailureBudget:
     of_newcomers: int
 
     @classmethod
-    def of(cls, settings: ListenerSettings) -> "FailureBudget":
+    def of(cls, settings: JournalSettings) -> "FailureBudget":
         total = settings.failure_budget_lamports
         return cls(total, int(total * settings.newcomer_budget_share))
 

@@ -19,6 +19,14 @@ class JournalSettings(BaseSettings):
     journal: Path = Field(
         Path("journal.sqlite"), description="The journal's SQLite file, also for the operator's commands."
     )
+    failure_budget_lamports: int = Field(
+        5_000_000,
+        ge=0,
+        description="Lamports a day for the fees of telling failures and refusals; beyond it they are only recorded.",
+    )
+    newcomer_budget_share: float = Field(
+        0.5, ge=0, le=1, description="Share of that budget for requesters without a paid task, together."
+    )
 
 
 class ListenerSettings(JournalSettings):
@@ -96,14 +104,6 @@ class ListenerSettings(JournalSettings):
     )
     fee_share: float = Field(
         0.2, gt=0, le=1, description="Share of a task's reward that the fees of its submission may cost."
-    )
-    failure_budget_lamports: int = Field(
-        5_000_000,
-        ge=0,
-        description="Lamports a day for the fees of telling failures and refusals; beyond it they are only recorded.",
-    )
-    newcomer_budget_share: float = Field(
-        0.5, ge=0, le=1, description="Share of that budget for requesters without a paid task, together."
     )
     balance_floor_lamports: int = Field(
         2_000_000, ge=0, description="Balance in lamports below which no new task is taken."

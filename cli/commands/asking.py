@@ -29,6 +29,11 @@ def journal_settings() -> JournalSettings:
         raise ConfigurationError(f"{told(error)}. docs/settings.md lists the settings") from error
 
 
+def opened() -> JournalBeside:
+    """The journal that the settings name. Raises JournalError where there is none."""
+    return JournalBeside(journal_settings().journal)
+
+
 async def ask(name: RequestName, argument: str = "") -> bool:
     """Ask the listener through the journal and print its answer. False: it refuses. Raises JournalError."""
     path = journal_settings().journal

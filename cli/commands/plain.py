@@ -1,6 +1,8 @@
 """Text for a terminal: aligned, and escaped, since some of it was sent by strangers."""
 
+import time
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 
 def plain(text: object) -> str:
@@ -21,3 +23,25 @@ def columns(rows: Iterable[Sequence[object]], right: Iterable[int] = ()) -> str:
         for line in texts
     )
     return "\n".join(lines)
+
+
+def lamports(amount: int) -> str:
+    return f"{amount:,}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in its two largest units; what is negative is past."""
+    if seconds < 0:
+        return "past"
+    for size, unit, smaller_size, smaller in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}{int(seconds % size // smaller_size):02d}{smaller}"
+    return f"{int(seconds)}s"
+
+
+def moment(at: int | None) -> str:
+    """A moment of the chain's clock, UTC."""
+    return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
+
+
+_UNITS: Final = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m"), (60, "m", 1, "s"))

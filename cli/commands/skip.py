@@ -2,10 +2,9 @@
 
 import argparse
 
-from cli.commands.asking import ask, journal_settings
+from cli.commands.asking import ask, opened
 from cli.commands.naming import ID_HELP, found_pair
 from cli.commands.running import run
-from listener.journal.beside import JournalBeside
 from listener.journal.states import RequestName
 
 
@@ -19,7 +18,7 @@ def main() -> int:
 
 
 async def skip(args: argparse.Namespace) -> bool:
-    with JournalBeside(journal_settings().journal) as journal:
+    with opened() as journal:
         pair = await found_pair(journal, args.id)
     print(pair)
     return await ask(RequestName.SKIP, str(pair))

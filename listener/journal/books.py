@@ -61,6 +61,16 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class TimesRefused:
+    """How often the rules refused for one reason, to how many requesters."""
+
+    reason: str
+    count: int
+    requesters: int
+    last_at: UnixSeconds | None
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """The mean time of `count` computations of this model with these declared units."""
 

@@ -5,38 +5,27 @@ import time
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from cli.commands.plain import plain
+from cli.commands.running import settings_of
 from listener.journal.beside import JournalBeside
 from listener.journal.books import Request
 from listener.journal.opening import is_held
 from listener.journal.states import RequestName, RequestState
 from listener.settings import JournalSettings
-from shared.errors import ConfigurationError
-from shared.settings_errors import told
 
 PATIENCE_S: Final = 5.0
 """So long the command waits for the listener's answer, which comes within a second where it is well."""
 LOOK_EVERY_S: Final = 0.1
 
 
-def journal_settings() -> JournalSettings:
-    """Out of the environment. Raises ConfigurationError, which names what is wrong."""
-    try:
-        return JournalSettings()
-    except ValidationError as error:
-        raise ConfigurationError(f"{told(error)}. docs/settings.md lists the settings") from error
-
-
 def opened() -> JournalBeside:
     """The journal that the settings name. Raises JournalError where there is none."""
-    return JournalBeside(journal_settings().journal)
+    return JournalBeside(settings_of(JournalSettings).journal)
 
 
 async def ask(name: RequestName, argument: str = "") -> bool:
     """Ask the listener through the journal and print its answer. False: it refuses. Raises JournalError."""
-    path = journal_settings().journal
+    path = settings_of(JournalSettings).journal
     with JournalBeside(path) as journal:
         number = await journal.ask(name, argument, int(time.time()))
         request = await answered(journal, number, path)

@@ -8,12 +8,13 @@ import safetensors
 import safetensors.torch
 import torch
 
-from cli.commands.running import existing, requester_settings, run
+from cli.commands.running import existing, run, settings_of
 from listener.chain.keyfile import parse_public_key
 from requester.assign import Assigned, Assignment
 from requester.chain_of_tasks import Terms, run_pieces
 from requester.published import published_pieces
 from requester.session import open_session
+from requester.settings import RequesterSettings
 from requester.watch import Completed
 from shared.errors import ConfigurationError
 from shared.ids import MAX_COUNT, Lamports
@@ -63,7 +64,7 @@ async def assign(args: argparse.Namespace) -> None:
         raise ConfigurationError("--reward is lamports from 0 on, --time is seconds from 1 on")
     terms = Terms(parse_public_key(args.node, "--node"), Lamports(args.reward), args.time)
     inputs = await asyncio.to_thread(load_inputs, existing(args.inputs, "the file of inputs"))
-    async with open_session(requester_settings()) as session:
+    async with open_session(settings_of(RequesterSettings)) as session:
         pieces = published_pieces(args.folder, session.requester)
         result = await run_pieces(session, pieces, inputs, terms, Printed())
     if args.outputs:

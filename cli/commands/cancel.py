@@ -2,9 +2,10 @@
 
 import argparse
 
-from cli.commands.running import requester_settings, run
+from cli.commands.running import run, settings_of
 from requester.cancel import cancel
 from requester.session import open_session
+from requester.settings import RequesterSettings
 from shared.ids import TaskKey, parse_execution_id, parse_task_id
 
 
@@ -17,7 +18,7 @@ def main() -> int:
 
 async def cancel_task(args: argparse.Namespace) -> None:
     pair = TaskKey(parse_execution_id(args.execution_id), parse_task_id(args.task_id))
-    async with open_session(requester_settings()) as session:
+    async with open_session(settings_of(RequesterSettings)) as session:
         cancelled = await cancel(session, pair, on_wait=tell)
     print(f"{cancelled.state.lower()}; {cancelled.returned:,} lamports are back")
 

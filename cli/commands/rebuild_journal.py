@@ -4,9 +4,7 @@ import argparse
 import random
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from cli.commands.running import run
+from cli.commands.running import run, settings_of
 from listener.chain.completions import Completions
 from listener.chain.endpoints import Endpoints
 from listener.chain.idl import load_idl
@@ -16,8 +14,6 @@ from listener.rebuild import Origin, rebuild_journal
 from listener.settings import ListenerSettings
 from program import IDL_PATH
 from shared.clock import SystemClock
-from shared.errors import ConfigurationError
-from shared.settings_errors import told
 
 
 def main() -> int:
@@ -31,10 +27,7 @@ def main() -> int:
 
 
 async def rebuild(path: Path) -> None:
-    try:
-        settings = ListenerSettings()
-    except ValidationError as error:
-        raise ConfigurationError(f"{told(error)}. docs/settings.md lists the settings") from error
+    settings = settings_of(ListenerSettings)
     program = load_idl(settings.idl or IDL_PATH, parse_public_key(settings.program_id, "SPLITUP_PROGRAM_ID"))
     node = load_keypair(settings.keypair).pubkey()
     clock, rng = SystemClock(), random.Random()  # noqa: S311 # for backoff, nothing secret

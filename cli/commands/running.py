@@ -5,16 +5,18 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from cli.commands.plain import plain
-from requester.settings import RequesterSettings
 from shared.errors import ConfigurationError, SplitUpError, leaves
 from shared.settings_errors import told
 
 INTERRUPTED = 130
+
+_Settings = TypeVar("_Settings", bound=BaseSettings)
 
 
 def run(command: Coroutine[Any, Any, bool | None]) -> int:
@@ -43,10 +45,10 @@ async def _interruptible(command: Coroutine[Any, Any, bool | None]) -> bool | No
     return await command
 
 
-def requester_settings() -> RequesterSettings:
+def settings_of(kind: type[_Settings]) -> _Settings:
     """Out of the environment. Raises ConfigurationError, which names what is missing or wrong."""
     try:
-        return RequesterSettings()
+        return kind()
     except ValidationError as error:
         raise ConfigurationError(f"{told(error)}. docs/settings.md lists the settings") from error
 

@@ -155,7 +155,7 @@ async def _ended(journal: JournalBeside) -> dict[State, int]:
 
 
 async def _periods(journal: JournalBeside, today: Day) -> list[Period]:
-    first_days = {"today": today, "7 days": Day(today - WEEK_DAYS + 1), "kept": None}
+    first_days = {"today": today, "7 days": Day(today - WEEK_DAYS + 1), "total": None}
     return [await _period(journal, name, first_day) for name, first_day in first_days.items()]
 
 

@@ -6,17 +6,19 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 
-from cli.commands.asking import journal_settings, opened
+from cli.commands.asking import opened
 from cli.commands.plain import columns, lamports, moment, plain, span
-from cli.commands.running import run
+from cli.commands.running import run, settings_of
 from cli.commands.standing import OpenTask, Period, Standing, standing
 from listener.journal.states import State
+from listener.settings import JournalSettings
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="How this node stands, read from its journal, also while the listener is down: intake, tasks, what "
-        "waits and why, signatures in flight, how far the chain is read, earnings and losses, budgets, refusals."
+        "waits and why, signatures in flight, how far the chain is read, lamports earned, spent and forgone, budgets, "
+        "refusals. Days are the chain's, UTC; tasks are counted as long as the journal keeps them."
     )
     parser.add_argument("--json", action="store_true", help="for programs: one JSON object")
     return run(status(parser.parse_args()))
@@ -24,7 +26,7 @@ def main() -> int:
 
 async def status(args: argparse.Namespace) -> None:
     with opened() as journal:
-        now = await standing(journal, journal_settings(), time.time())
+        now = await standing(journal, settings_of(JournalSettings), time.time())
     if args.json:
         print(json.dumps(dataclasses.asdict(now), indent=2, default=str))
     else:
@@ -46,7 +48,7 @@ def _lines(now: Standing) -> Iterator[tuple[str, str]]:
         yield "oldest", _oldest(now.oldest)
     yield "ended", _counted(now.ended)
     if now.owed_to_compute:
-        yield "owed", f"{now.owed_to_compute} tasks are still to be settled with compute"
+        yield "owed", f"{now.owed_to_compute} ended, and still to be settled with compute"
     flying = (f"{one.signatures} {one.kind} {one.status}, fees {lamports(one.fees)}" for one in now.in_flight)
     yield "in flight", "; ".join(flying) or "no signature"
     yield "read", _read(now)
@@ -86,4 +88,4 @@ def _money(periods: list[Period]) -> Iterator[tuple[str, ...]]:
 
 def _refusals(now: Standing) -> Iterator[tuple[object, ...]]:
     for one in now.refusals:
-        yield f"  {one.reason}", one.count, f"of {one.requesters} requesters", f"last {moment(one.last_at)}"
+        yield f"  {one.reason}", one.count, f"requesters {one.requesters}", f"last {moment(one.last_at)}"

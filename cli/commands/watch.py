@@ -6,9 +6,10 @@ from pathlib import Path
 
 import safetensors.torch
 
-from cli.commands.running import requester_settings, run
+from cli.commands.running import run, settings_of
 from listener.chain.accounts import Execution
 from requester.session import open_session
+from requester.settings import RequesterSettings
 from requester.watch import watch
 from shared.ids import TaskKey, parse_execution_id, parse_task_id
 
@@ -26,7 +27,7 @@ def main() -> int:
 
 async def watch_task(args: argparse.Namespace) -> None:
     pair = TaskKey(parse_execution_id(args.execution_id), parse_task_id(args.task_id))
-    async with open_session(requester_settings()) as session:
+    async with open_session(settings_of(RequesterSettings)) as session:
         completed = await watch(session, pair, on_state=tell)
     print(f"paid {completed.execution.reward:,} lamports, signature {completed.ending.signature}")
     for uri, tensor in completed.outputs:

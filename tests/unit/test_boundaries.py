@@ -11,6 +11,8 @@ import pytest
     [
         ("listener.__main__", {"torch", "boto3", "botocore", "safetensors", "compute", "requester"}),
         ("compute.__main__", {"torch", "solana", "solders", "anchorpy", "listener", "requester"}),
+        ("cli.commands.status", {"torch", "boto3", "safetensors", "compute", "requester"}),
+        ("cli.commands.rebuild_journal", {"torch", "boto3", "safetensors", "compute", "requester"}),
         ("cli.main", {"torch", "boto3", "solders", "compute", "listener", "requester"}),
     ],
 )

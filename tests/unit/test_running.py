@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cli.commands.running import INTERRUPTED, requester_settings, run
+from cli.commands.running import INTERRUPTED, run, settings_of
 from examples import demo
+from requester.settings import RequesterSettings
 from shared.errors import ConfigurationError, LocalNetworkFailed, RpcUnavailable, TaskNotCompleted
 
 
@@ -95,7 +96,7 @@ def test_wrong_settings_are_named_without_what_they_hold(monkeypatch: pytest.Mon
     monkeypatch.setenv("SPLITUP_RPC_URL", "ftp://rpc.example.org/?key=secret")
     monkeypatch.setenv("SPLITUP_PUBLISH_PREFIX", "http://user:secret@bucket/")
     with pytest.raises(ConfigurationError) as refused:
-        requester_settings()
+        settings_of(RequesterSettings)
     assert "SPLITUP_RPC_URL: not a URL of the scheme http or https" in str(refused.value)
     assert "SPLITUP_PUBLISH_PREFIX" in str(refused.value)
     assert "secret" not in str(refused.value)

@@ -41,21 +41,25 @@ class Judgement:
     async def _standing(self, assignment: Assignment) -> Standing:
         """What is being taken counts before the journal is read, and so perhaps twice, never not at all."""
         now = await self._chain_clock.now()
-        requester = assignment.requester
-        newcomer = is_newcomer(requester, await self._journal.has_paid(requester), self._rules.allowlist)
+        requester, being_taken = assignment.requester, list(self._taking.values())
+        has_paid, in_flight, estimate, today = await asyncio.gather(
+            self._journal.has_paid(requester),
+            self._journal.in_flight(),
+            self._journal.estimate(assignment.model_id, assignment.compute_units),
+            self._journal.requester_day(requester, day_of(now)),
+        )
+        newcomer = is_newcomer(requester, has_paid, self._rules.allowlist)
         taking = [
             other
-            for other, of_newcomer in self._taking.values()
+            for other, of_newcomer in being_taken
             if (of_newcomer if newcomer else other.requester == requester)
         ]
-        in_flight = await self._journal.in_flight()
         tasks, units = open_work(requester, newcomer, in_flight, self._rules.allowlist)
-        estimate = await self._journal.estimate(assignment.model_id, assignment.compute_units)
         return Standing(
             now=now,
             is_newcomer=newcomer,
             open_tasks=tasks + len(taking),
             open_compute_units=units + sum(other.compute_units for other in taking),
-            unpaid_today=unpaid(await self._journal.requester_day(requester, day_of(now))),
+            unpaid_today=unpaid(today),
             estimate_s=None if estimate is None else estimate.seconds,
         )

@@ -96,9 +96,11 @@ class Observer:
                 return Decision((PassOver(account, heard_of, view.slot, view.why),))
             return on_gone(known, view.slot)
         shown = view.sighting.assignment
-        if await self._steps.journal.is_over(account, shown.attempt):
+        is_over, completed = await asyncio.gather(
+            self._steps.journal.is_over(account, shown.attempt), self._steps.journal.is_completed(shown.pair_hash)
+        )
+        if is_over:
             return NOTHING
-        completed = await self._steps.journal.is_completed(shown.pair_hash)
         return await self._judgement.of(shown, known, partial(on_account, view.sighting, known, completed))
 
 

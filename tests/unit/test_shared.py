@@ -1,6 +1,8 @@
 import json
 import logging
 import random
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -8,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+import shared.http
 from shared import errors
 from shared.backoff import Backoff
 from shared.errors import ConfigurationError
@@ -97,3 +100,8 @@ async def test_only_health_is_open_without_the_token() -> None:
         assert refused.status_code == 401
         assert refused.headers["content-type"] == "application/problem+json"
         assert (await client.get("/ready", headers={"Authorization": "Bearer " + "t" * 40})).status_code == 200
+
+
+def test_what_httpcore_looks_for_at_each_request_is_there_or_known_to_be_absent() -> None:
+    assert shared.http.NO_PROXY_FOR_LOOPBACK
+    assert "sniffio" in sys.modules or find_spec("sniffio") is not None

@@ -75,9 +75,10 @@ class Feeds:
         self._changed = asyncio.Event()
 
     async def run(self, mentions: Pubkey, hearer: Hearer) -> None:
-        """Until cancelled."""
+        """Until cancelled; it may be run again."""
         async with asyncio.TaskGroup() as group:
             for line in self._lines:
+                line.state = _State.OPENING
                 group.create_task(self._keep(line, mentions, hearer, group))
 
     @property

@@ -6,17 +6,19 @@ import pytest
 from solders.pubkey import Pubkey
 
 from listener.chain import answers
-from listener.chain.answers import InnerInstruction, TransactionRead
+from listener.chain.accounts import verify
+from listener.chain.answers import Account, InnerInstruction, TransactionRead
 from listener.chain.calls import called_events, calls, read_proof
 from listener.chain.event_types import ExecutionCancelled, TaskAssigned
 from listener.chain.events import EMIT_CPI_TAG, cpi_events, parse_logs
 from listener.chain.sieve import Sieve
-from shared.errors import ChainError, EventInvalid, RpcInvalid
+from shared.errors import AccountInvalid, ChainError, EventInvalid, RpcInvalid
 from shared.ids import Slot
 from tests.faults.conftest import FULL
 from tests.faults.fuzz import OURS, STRANGERS, Run, broken, event, spoiled, transaction_log
-from tests.unit.chain_bytes import PROGRAM_ID
+from tests.unit.chain_bytes import ADDRESS, PROGRAM_ID
 from tests.unit.listener_world import KEY, NODE, PROGRAM
+from tests.unit.listener_world import OURS as ACCOUNT
 from tests.unit.other_transactions import ASSIGN, CANCEL, COMPLETE, REQUESTER, signed
 
 INPUTS = 1_000_000 if FULL else 20_000
@@ -178,3 +180,15 @@ def test_an_answer_that_is_none_is_an_error_of_the_tree(seed: str) -> None:
             answers.signature_row(broken(ROW, rng))
         except ChainError:
             pass
+
+
+@pytest.mark.timeout(LIMIT_S)
+def test_an_account_that_is_none_is_invalid(seed: str) -> None:
+    rng = random.Random(seed)
+    for _ in range(INPUTS // 4):
+        raw = spoiled(bytes(ACCOUNT), rng)
+        try:
+            execution = verify(PROGRAM, Account(ACCOUNT.account().lamports, PROGRAM_ID, raw), ADDRESS, NODE)
+        except AccountInvalid:
+            continue
+        assert (execution.execution_id, execution.task_id) == (ACCOUNT.execution_id, ACCOUNT.task_id)

@@ -341,6 +341,19 @@ async def test_one_that_hangs_at_first_does_not_hold_up_the_next(monkeypatch: py
         await first(feed(hangs, second), 1, "stands")
 
 
+async def test_run_again_it_waits_for_nothing_of_the_time_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("listener.chain.feeds.PATIENCE_S", 0.2)
+
+    async def mute(_server: Server, connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with serving(well, mute) as preferred, serving(well) as second:
+        feeds = feed(preferred, second, silence_s=60.0)
+        await first(feeds, 1, "stands")
+        await first(feeds, 1, "stands")
+        assert (preferred.handshakes, second.handshakes) == (2, 1)
+
+
 async def test_the_preferred_one_is_followed_again_once_it_stands_and_the_other_left_only_then() -> None:
     returns = asyncio.Event()
 

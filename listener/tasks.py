@@ -87,10 +87,10 @@ class TaskRunner:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                for task in await self._surroundings.steps.journal.tasks_in(self._states):
-                    if task.id not in self._driven and len(self._driven) < MAX_DRIVEN:
-                        self._driven[task.id] = asyncio.Event()
-                        group.create_task(self._drive(task.id))
+                for task in await self._surroundings.steps.journal.ids_in(self._states):
+                    if task not in self._driven and len(self._driven) < MAX_DRIVEN:
+                        self._driven[task] = asyncio.Event()
+                        group.create_task(self._drive(task))
                 await self._wake.wait()
 
     async def _drive(self, task: int) -> None:

@@ -52,6 +52,12 @@ class TaskReads(Rows):
         sql = f"SELECT * FROM tasks WHERE state IN ({marks}) ORDER BY deadline, id"  # noqa: S608 (marks only)
         return [task_from_row(row) for row in await self._rows(sql, *states)]
 
+    async def ids_in(self, states: Collection[State]) -> list[int]:
+        """The same rows' ids, at a cost that is no matter where hundreds are open."""
+        marks = ", ".join("?" * len(states))
+        sql = f"SELECT id FROM tasks WHERE state IN ({marks}) ORDER BY deadline, id"  # noqa: S608 (marks only)
+        return [row["id"] for row in await self._rows(sql, *states)]
+
     async def tasks_of(self, key: TaskKey) -> list[Task]:
         """Every attempt of this pair that has not moved to the history, the oldest first."""
         sql = "SELECT * FROM tasks WHERE execution_id = ? AND task_id = ? ORDER BY attempt"

@@ -18,6 +18,8 @@ from shared.errors import RpcInvalid, RpcRateLimited, RpcUnavailable, WrongClust
 from shared.logs import fields
 from shared.urls import shown
 
+MAX_PAUSE_S: Final = 60.0
+"""That a provider may ask for: deadlines do not wait for it."""
 TIMEOUT_S: Final = {Urgency.SUBMIT: 5.0, Urgency.WORK: 5.0, Urgency.SEARCH: 30.0}
 """For one whole answer. Where another endpoint may be asked, an early end of the wait is worth more than the answer."""
 AGAIN: Final = Backoff(base_s=0.5, cap_s=30.0)
@@ -38,6 +40,8 @@ class Endpoint:
         self._rng = rng
         self._failures = 0
         self._away_until = -1.0
+        self._silent_until = -1.0
+        """It asked for a pause: nothing is sent to it before."""
         self._out_until = -1.0
         self._cluster: str | None = None
         self._is_verified = False
@@ -103,10 +107,15 @@ class Endpoint:
         self._is_verified = True
 
     async def _ask(self, question: Callable[[Rpc], Awaitable[_T]], urgency: Urgency) -> _T:
+        left_s = self._silent_until - self._clock.monotonic()
+        if left_s > 0.0:
+            raise RpcRateLimited(f"{self.name} asked for a pause, of which {left_s:.1f} s are left", left_s)
         try:
             answer = await question(self._rpcs[urgency])
         except RpcRateLimited as error:
-            self._failed(error, error.retry_after_s)
+            asked_s = None if error.retry_after_s is None else min(error.retry_after_s, MAX_PAUSE_S)
+            self._silent_until = self._clock.monotonic() + (asked_s or 0.0)
+            self._failed(error, asked_s)
             raise
         except (RpcUnavailable, RpcInvalid) as error:
             self._failed(error, None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from listener.chain.budget import Budget, Urgency
-from listener.chain.endpoint import OUT_S, Endpoint
+from listener.chain.endpoint import MAX_PAUSE_S, OUT_S, Endpoint
 from listener.chain.endpoints import Endpoints
 from listener.chain.rpc import Rpc
 from shared.clock import SystemClock
@@ -101,6 +101,18 @@ async def test_one_that_asks_for_a_pause_is_given_it() -> None:
     assert await name(both) == "second"
     clock.now += 2.0
     assert await name(both) == "first"
+
+
+async def test_a_pause_that_the_only_one_asks_for_is_kept_but_not_for_ever() -> None:
+    clock, alone = StillClock(), Provider("alone")
+    alone.errors = [RpcRateLimited("429", retry_after_s=7_200.0)]
+    one = endpoints(clock, alone)
+    for _ in range(3):
+        with pytest.raises(RpcRateLimited):
+            await name(one)
+    assert alone.asked == 1
+    clock.now += MAX_PAUSE_S
+    assert await name(one) == "alone"
 
 
 async def test_what_one_refuses_another_may_answer_and_only_all_together_refuse() -> None:

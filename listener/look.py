@@ -15,6 +15,7 @@ from listener.chain.agreement import Agreement, Question
 from listener.chain.idl import Program
 from listener.chain.rpc import Account, Commitment, Rpc
 from listener.decisions import Sighting
+from listener.journal.changes import GONE
 from listener.journal.records import Assignment, EventRow
 from shared.errors import AccountInvalid
 from shared.ids import Lamports, Requester, Slot, UnixSeconds
@@ -29,7 +30,7 @@ class View:
 
     slot: Slot
     sighting: Sighting | None
-    why: str = "missed: the account is gone"
+    why: str = GONE
 
 
 class Look(Protocol):

@@ -79,15 +79,17 @@ class Settlement:
     async def _acknowledge_unpaid(self, task: Task) -> None:
         if task.state not in ENDED:
             return  # it was stopped to be handed back
-        signatures = await self._steps.journal.signatures_of(task.id)
-        if any(row.status in WATCHED for row in signatures):
-            return  # one of them may have been paid
+        for attempt in await self._steps.journal.tasks_of(task.key):
+            if any(row.status in WATCHED for row in await self._steps.journal.signatures_of(attempt.id)):
+                return  # one of them may have been paid
         if task.state in (State.CANCELLED, State.MISSED):
             seen = await self._look.at(task.account, task.verified_slot, "finalized", is_new=False)
             decision = on_final_account(task, seen.sighting, await self._final_time())
             if decision is None or await self._steps.take(task, decision):
                 return
-        await self._compute.acknowledge(task.key, task.attempt, paid=False)
+        # Compute knows the objects of a pair, not of an attempt: an earlier one may have been paid for them.
+        was_paid = await self._steps.journal.is_completed(task.pair_hash)
+        await self._compute.acknowledge(task.key, task.attempt, paid=was_paid)
         await self._steps.take(task, on_unpaid(task))
 
     async def _acknowledge_paid(self, task: Task) -> None:

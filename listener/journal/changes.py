@@ -23,6 +23,8 @@ from shared.ids import Attempt, Day, Lamports, ModelId, Requester, Slot, UnixSec
 from shared.messages import TaskResult
 
 NO_LAMPORTS: Final = Lamports(0)
+GONE: Final = "missed: the account is gone"
+"""Why what was told of is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class PassOver:
-    """`refused`: the requester, where the rules refuse it by what the account's head says."""
+    """What is no work of this node is not looked at again, unless it is GONE and a listing shows that it is not.
+
+    `refused`: the requester, where the rules refuse it by what the account's head says.
+    """
 
     account: str
     attempt: Attempt

@@ -78,7 +78,10 @@ TRANSITIONS: Final[dict[tuple[State, State], str]] = {
     (State.CONFIRMED, State.HANDED_BACK): "lander: finalized",
     (State.CANCELLED, State.ACCEPTED): "intake: a fork took the cancellation back",
     (State.CANCELLED, State.PAID): "settlement: completed by another signature of this key",
-    (State.CANCELLED, State.FAILED): "settlement: failed by another signature of this key",
+    (
+        State.CANCELLED,
+        State.FAILED,
+    ): "settlement: failed by another signature of this key; lander: before it was assigned again",
     (State.MISSED, State.PAID): "settlement: completed by another signature of this key",
     (State.MISSED, State.FAILED): "settlement: failed by another signature of this key",
 }

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Final
 
 from listener.journal.books import Finished, finished_from_row
+from listener.journal.changes import GONE
 from listener.journal.records import Outbox, Task, outbox_from_row, task_from_row
 from listener.journal.rows import Rows
 from listener.journal.states import State
@@ -30,13 +31,17 @@ class TaskReads(Rows):
         return task_from_row(rows[0]) if rows else None
 
     async def knows(self, account: str, attempt: Attempt) -> bool:
-        """Whether this attempt stands in the journal: as a task, in the history, or passed over."""
+        """Whether this attempt stands in the journal: as a task, in the history, or passed over as no work of ours.
+
+        That an account is gone counts for nothing: whoever asks has just seen it listed.
+        """
         rows = await self._rows(
             """SELECT 1 FROM tasks WHERE account = ?1 AND attempt = ?2
                UNION ALL SELECT 1 FROM history WHERE account = ?1 AND attempt = ?2
-               UNION ALL SELECT 1 FROM passed_over WHERE account = ?1 AND attempt = ?2""",
+               UNION ALL SELECT 1 FROM passed_over WHERE account = ?1 AND attempt = ?2 AND reason <> ?3""",
             account,
             attempt,
+            GONE,
         )
         return bool(rows)
 

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from listener.journal.changes import Complete, Insert, Move, Observe, Owe, PassOver, Renumber, Seen, Supersede
+from listener.journal.changes import (
+    GONE,
+    Complete,
+    Insert,
+    Move,
+    Observe,
+    Owe,
+    PassOver,
+    Renumber,
+    Seen,
+    Supersede,
+)
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor, EventRow
 from listener.journal.states import OutboxStatus, Owed, State
@@ -144,6 +155,13 @@ async def test_what_is_owed_to_compute_stays_until_it_is_paid_off(journal: Journ
     assert [owing.id for owing in await journal.owing()] == [task.id]
     await journal.apply(Owe(task.id, Owed.STOP, Owed.NOTHING))
     assert await journal.owing() == []
+
+
+async def test_an_account_that_was_gone_is_looked_at_again_when_it_is_listed(journal: Journal) -> None:
+    await journal.apply(PassOver("account", Attempt(3), Slot(4), GONE))
+    assert not await journal.knows("account", Attempt(3))
+    await journal.apply(PassOver("account", Attempt(3), Slot(5), "WrongNode"))
+    assert await journal.knows("account", Attempt(3))
 
 
 async def test_a_completed_pair_and_a_passed_over_account_are_remembered(journal: Journal) -> None:

@@ -10,6 +10,7 @@ from listener.journal.records import Outbox, Task
 from listener.journal.states import LedgerKind, OutboxStatus, Owed, State, SubmissionKind
 from listener.landing import (
     EXPLAINED_BY_THE_ACCOUNT,
+    FAILED_BEFORE,
     OUT_OF_UNITS,
     PAID_BEFORE,
     RENT_MISSING,
@@ -107,13 +108,18 @@ def test_a_completion_paid_under_an_older_number_leaves_the_task_alone_but_is_ne
     assert moved(decision) == (Complete(assignment().pair_hash),)
 
 
-def test_a_superseded_signature_that_paid_nothing_is_only_watched_to_its_end() -> None:
-    for superseded, landed in [
-        (row(superseded=True), Landed(Slot(9), True, "WrongAttempt", True)),
-        (row(superseded=True, kind=SubmissionKind.FAILED), Landed(Slot(9), True)),
-    ]:
-        decision = on_landed(superseded, task(State.CANCELLED), landed)
-        assert moved(decision) == () and decision.alarm is None
+def test_a_failure_that_landed_before_the_pair_was_assigned_again_is_booked_once_it_is_final() -> None:
+    superseded = row(superseded=True, kind=SubmissionKind.FAILED)
+    assert moved(on_landed(superseded, task(State.CANCELLED), Landed(Slot(9), False))) == ()
+    finalized = on_landed(superseded, task(State.CANCELLED), Landed(Slot(9), True))
+    assert moved(finalized) == (Move(1, State.CANCELLED, State.FAILED, FAILED_BEFORE),)
+    older = row(superseded=True, kind=SubmissionKind.FAILED, attempt=Attempt(90))
+    assert moved(on_landed(older, task(State.COMPUTED), Landed(Slot(9), True))) == ()
+
+
+def test_a_superseded_signature_that_was_refused_is_only_watched_to_its_end() -> None:
+    decision = on_landed(row(superseded=True), task(State.CANCELLED), Landed(Slot(9), True, "WrongAttempt", True))
+    assert moved(decision) == () and decision.alarm is None
 
 
 def test_an_error_is_acted_on_only_when_it_is_finalized() -> None:

@@ -111,6 +111,18 @@ async def test_a_paid_result_is_dropped_at_compute(world: World) -> None:
     assert world.compute.calls("acknowledge") == [[task.key, 1000, True]]
 
 
+async def test_objects_of_a_pair_that_was_paid_before_stay_when_a_later_attempt_of_it_ends_unpaid(
+    world: World,
+) -> None:
+    task = await ended(world, State.CANCELLED, Owed.UNPAID)
+    await world.journal.apply(Complete(task.pair_hash))
+    world.shows(None)
+    world.compute.answers["acknowledge"] = [None]
+    async with running(settlement(world).run()):
+        await owes_nothing(world)
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, True]]
+
+
 async def test_what_is_not_final_yet_is_not_asked_for_again_at_each_other_change(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,8 @@
+"""Seeds that found something, each with what it was. They run with every change."""
+
+from typing import Final
+
+FOUND: Final[dict[int, str]] = {
+    57: "the objects of a paid completion were deleted when the pair, assigned again, ended unpaid",
+    139: "an account that an endpoint hid for a moment was passed over for good",
+}

@@ -30,10 +30,6 @@ def audit(books: Books, plan: Plan, calm_at: float) -> list[str]:
 def _journal_is_whole(books: Books) -> Iterator[str]:
     if [tuple(row) for row in books.rows("PRAGMA integrity_check")] != [("ok",)]:
         yield "the journal's file is damaged"
-    stored = {row["signature"] for row in books.rows("SELECT signature FROM outbox")}
-    for signature in books.sent:
-        if signature not in stored:
-            yield f"{signature} was sent and is not in the journal"
 
 
 def _ends_agree(
@@ -117,6 +113,6 @@ def _balance(books: Books, attempts: list[Attempt]) -> Iterator[str]:
     change = books.chain.head.cells[books.node].lamports - books.funded
     if change != rewards - fees:
         yield f"the balance changed by {change}, rewards less fees are {rewards - fees}"
-    (booked,) = books.rows("SELECT count(*), coalesce(sum(lamports), 0) FROM ledger")
-    if booked[0] and booked[1] != change:
-        yield f"the ledger's sum is {booked[1]}, the balance changed by {change}"
+    (booked,) = books.rows("SELECT coalesce(sum(lamports), 0) FROM ledger")
+    if booked[0] != change:
+        yield f"the ledger's sum is {booked[0]}, the balance changed by {change}"

@@ -24,7 +24,7 @@ def test_what_a_seed_once_found_is_found_no_more(seed: int) -> None:
     assert not outcome.problems, told(outcome)
 
 
-@pytest.mark.timeout(7_200 if FULL else 600)
+@pytest.mark.timeout(7_200 if FULL else 1_200)
 def test_the_books_of_chain_journal_and_compute_agree_after_new_seeds() -> None:
     base = random.SystemRandom().randrange(10**9)
     outcomes = list(run_seeds(range(base, base + SEEDS)))
@@ -36,10 +36,10 @@ def test_the_books_of_chain_journal_and_compute_agree_after_new_seeds() -> None:
     assert {"paid", "failed", "cancelled", "missed"} <= tasks.keys(), f"from seed {base} on: {tasks}"
 
 
+@pytest.mark.timeout(600)
 def test_a_seed_replays_exactly_in_another_process() -> None:
     script = (
-        "from tests.simulation.simulation import simulate\n"
-        "print([simulate(seed).digest for seed in range(70, 74)])"
+        "from tests.simulation.simulation import simulate\nprint([simulate(seed).digest for seed in (71, 72)])"
     )
     digests = {
         subprocess.run(

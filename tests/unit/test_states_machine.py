@@ -8,9 +8,11 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -18,14 +20,27 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from listener.chain.accounts import ExecutionState
 from listener.computation import on_refused_by_compute, on_result, on_status, on_time, stopped
 from listener.decisions import Decision, Sighting, may_be_signed, on_account, on_completed_before, on_gone
-from listener.journal.changes import Insert, Move, Owe, Renumber, Restart, Sign
+from listener.forks import is_taken_back, on_taken_back
+from listener.journal.at_once import AtOnce
+from listener.journal.changes import Change, Insert, Move, Owe, Renumber, Restart, Sign, Sweep, Wait
 from listener.journal.journal import Journal
 from listener.journal.records import Outbox, Task
-from listener.journal.states import ENDED, TRANSITIONS, UNSIGNED, OutboxStatus, Owed, State
+from listener.journal.states import (
+    ENDED,
+    TRANSITIONS,
+    UNSIGNED,
+    OutboxStatus,
+    Owed,
+    State,
+    SubmissionKind,
+    WaitsFor,
+)
+from listener.journal.tidying import move_finished
 from listener.landing import Landed, on_expired, on_landed, on_lost
 from listener.orders import handed_back, on_skip
-from listener.settlement import on_final_account
+from listener.settlement import on_final_account, on_unpaid
 from listener.standing import Standing
+from shared.errors import StateConflict
 from shared.ids import Attempt, Lamports, Slot, UnixSeconds
 from shared.messages import Stage, TaskStatus
 from tests.unit.journal_rows import NOW, assignment, result
@@ -45,13 +60,20 @@ class Node(RuleBasedStateMachine):
         in_memory = Path("/dev/shm")
         self.folder = tempfile.mkdtemp(dir=in_memory if in_memory.is_dir() else None)
         self.runner = asyncio.Runner()
-        self.journal = Journal(Path(self.folder) / "journal.sqlite")
+        self.journal = Journal(Path(self.folder) / "journal.sqlite", AtOnce())
         self.slot = 1_000
         self.now = float(NOW)
         self.signatures = 0
         self.tasks: list[Task] = []
         self.watched: list[Outbox] = []
         self.completed = False
+        self.latest: Task | None = None
+        self.highest = 100
+        self.ended: dict[int, Task] = {}
+        """Rows that have moved to the history, by their numbers."""
+        self.booked = self.balance = 0
+        """Lamports that signatures moved, by what the chain showed of them at the end."""
+        self.with_bytes: set[int] = set()
 
     def teardown(self) -> None:
         self.journal.close()
@@ -65,7 +87,7 @@ class Node(RuleBasedStateMachine):
         return self.runner.run(waited())
 
     def known(self) -> Task | None:
-        return self.tasks[-1] if self.tasks else None
+        return self.latest
 
     def in_states(self, *states: State) -> list[Task]:
         return [task for task in self.tasks if task.state in states]
@@ -87,11 +109,20 @@ class Node(RuleBasedStateMachine):
             self.check_transition(before.get(task.id), task, len(decision.changes))
 
     async def write(self, decision: Decision) -> None:
-        await self.journal.apply(*decision.changes)
+        await self.journal.apply(*decision.changes, at=UnixSeconds(int(self.now)))
+        await self.read()
+
+    async def read(self) -> None:
         self.tasks = await self.journal.tasks_of(assignment().key)
         self.watched = await self.journal.watched()
         self.completed = await self.journal.is_completed(assignment().pair_hash)
-        assert (await self.journal.latest(ACCOUNT)) == self.known()
+        self.latest = await self.journal.latest(ACCOUNT)
+        self.booked = await self.journal.balance_change()
+        rows = await self.journal._rows("SELECT id FROM outbox WHERE raw IS NOT NULL")
+        self.with_bytes = {row["id"] for row in rows}
+        for task in (*self.tasks, *self.ended.values()):
+            assert await self.journal.knows(ACCOUNT, task.attempt)
+        self.highest = max([self.highest, *(task.attempt for task in self.tasks)])
 
     def check_transition(self, origin: State | None, task: Task, steps: int) -> None:
         """Two changes of one task may be written together: an attempt that is over and back, judged once more."""
@@ -126,7 +157,15 @@ class Node(RuleBasedStateMachine):
         return Sighting(seen, state)
 
     def look(self, seen: Sighting) -> None:
-        self.take(on_account(seen, self.known(), self.completed, RULES, Standing(self.now)))
+        """As the observer does. What shows a lower attempt is taken for final."""
+        known, attempt = self.known(), seen.assignment.attempt
+        if self.wait(self.journal.is_over(ACCOUNT, attempt)):
+            return
+        if known is not None and is_taken_back(seen, known):
+            older = next((task for task in self.tasks if task.attempt == attempt), None)
+            self.take(on_taken_back(seen, known, older, self.completed, RULES, Standing(self.now)))
+        else:
+            self.take(on_account(seen, known, self.completed, RULES, Standing(self.now)))
 
     @rule(
         state=STATES,
@@ -136,8 +175,10 @@ class Node(RuleBasedStateMachine):
         reward=st.sampled_from([1_000_000, 1_000_000, 1]),
     )
     def an_account_is_seen(self, state: ExecutionState, above: int, content: int, age: int, reward: int) -> None:
+        """An attempt that rises is a slot that nobody has seen; a lower one is a fork's."""
         known = self.known()
-        self.look(self.sighting(state, (known.attempt if known else 100) + above, content, age, reward))
+        number = self.highest + above if known is None or above > 0 else known.attempt + above
+        self.look(self.sighting(state, number, content, age, reward))
 
     @precondition(lambda self: self.known() is not None)
     @rule(state=STATES)
@@ -238,6 +279,9 @@ class Node(RuleBasedStateMachine):
         fee = Lamports(5_000)
         self.take(Decision((Sign(task.id, task.submission, task.attempt, text, b"raw", self.slot + 150, fee),)))
 
+    def task_of(self, row: Outbox) -> Task | None:
+        return None if row.task is None else self.task(row.task)
+
     def signature(self, which: int) -> Outbox:
         return self.watched[which % len(self.watched)]
 
@@ -246,22 +290,45 @@ class Node(RuleBasedStateMachine):
     def a_signature_lands(self, which: int, is_finalized: bool, error: str | None, ours: bool) -> None:
         row = self.signature(which)
         landed = Landed(Slot(self.slot), is_finalized, error, is_of_program=ours)
-        self.take(on_landed(row, self.task(row.task), landed))
+        task = self.task_of(row)
+        if is_finalized:
+            self.balance -= row.fee
+        if is_finalized and error is None:
+            reward = task.reward if task is not None and row.kind is SubmissionKind.COMPLETED else 0
+            self.balance += reward - row.lamports
+        self.take(on_landed(row, task, landed))
 
     @precondition(lambda self: self.watched)
     @rule(which=st.integers(0, 5))
     def a_signature_is_unknown_and_expires(self, which: int) -> None:
         row = self.signature(which)
         if row.status is not OutboxStatus.SIGNED:
-            self.take(on_lost(row, self.task(row.task)))
+            self.take(on_lost(row, self.task_of(row)))
             row = next(one for one in self.watched if one.id == row.id)
-        self.take(on_expired(row, self.task(row.task)))
+        self.take(on_expired(row, self.task_of(row)))
 
     @precondition(lambda self: [row for row in self.watched if row.status is not OutboxStatus.SIGNED])
     @rule()
     def a_fork_takes_a_signature_back(self) -> None:
         row = next(row for row in self.watched if row.status is not OutboxStatus.SIGNED)
-        self.take(on_lost(row, self.task(row.task)))
+        self.take(on_lost(row, self.task_of(row)))
+
+    @rule()
+    def what_is_too_much_is_swept(self) -> None:
+        self.signatures += 1
+        sweep = Sweep(f"signature-{self.signatures}", b"raw", self.slot + 150, Lamports(5_000), Lamports(7_000))
+        may = not self.sweeps() and not [task for task in self.tasks if task.waits_for is WaitsFor.FUNDS]
+        if may:
+            self.take(Decision((sweep,)))
+        else:
+            self.is_refused(sweep)
+
+    def is_refused(self, change: Change) -> None:
+        with pytest.raises(StateConflict):
+            self.wait(self.journal.apply(change))
+
+    def sweeps(self) -> list[Outbox]:
+        return [row for row in self.watched if row.task is None]
 
     # ---- all of them ----
 
@@ -276,13 +343,13 @@ class Node(RuleBasedStateMachine):
         known = self.known()
         if known is None or known.state in ENDED:
             content = known.content_hash[0] if known else 0
-            self.look(self.sighting(ExecutionState.ASSIGNED, (known.attempt if known else 100) + 1, content, 0))
+            self.look(self.sighting(ExecutionState.ASSIGNED, self.highest + 1, content, 0))
         elif known.state is State.COMPUTED:
             self.submit(known, ExecutionState.ASSIGNED)
         elif known.state in UNSIGNED:
             self.take(on_status(known, self.status(known, "done")))
         else:
-            row = next(row for row in self.watched if not row.superseded)
+            row = next(row for row in self.watched if not row.superseded and row.task is not None)
             self.take(on_landed(row, known, Landed(Slot(self.slot), False)))
 
     # ---- settlement ----
@@ -304,19 +371,66 @@ class Node(RuleBasedStateMachine):
             if decision is None or decision.changes:
                 self.take(decision or Decision())
                 return
-        self.take(Decision((Owe(task.id, task.owed, Owed.NOTHING),)))
+        self.take(
+            on_unpaid(task) if task.owed is Owed.UNPAID else Decision((Owe(task.id, Owed.PAID, Owed.NOTHING),))
+        )
+
+    # ---- the journal itself ----
+
+    @rule(later_s=st.sampled_from([0, 700, 2_000]))
+    def the_journal_is_tidied(self, later_s: int) -> None:
+        self.time_passes(later_s)
+        before = {task.id: task for task in self.tasks}
+        watched = {row.task for row in self.watched}
+        self.wait(self.journal.tidy(partial(move_finished, now=UnixSeconds(int(self.now)))))
+        self.wait(self.read())
+        for number in before.keys() - {task.id for task in self.tasks}:
+            gone = self.ended[number] = before[number]
+            assert gone.state in ENDED and gone.owed is Owed.NOTHING and number not in watched
+            assert gone.deadline + 60 < self.now
+
+    @rule()
+    def the_listener_is_killed_and_starts_again(self) -> None:
+        before = self.tasks, self.watched, self.latest
+        self.journal.close()
+        self.journal = Journal(Path(self.folder) / "journal.sqlite", AtOnce())
+        self.wait(self.read())
+        assert (self.tasks, self.watched, self.latest) == before
+
+    @precondition(lambda self: self.in_states(*UNSIGNED))
+    @rule(why=st.sampled_from([None, *WaitsFor]))
+    def a_task_waits(self, why: WaitsFor | None) -> None:
+        task = self.in_states(*UNSIGNED)[0]
+        self.take(Decision((Wait(task.id, task.state, why),)))
+        assert self.task(task.id).waits_for is why
+
+    @precondition(lambda self: self.in_states(State.ACCEPTED))
+    @rule()
+    def two_would_move_a_task_at_the_same_moment(self) -> None:
+        task = self.in_states(State.ACCEPTED)[0]
+
+        async def both() -> list[object]:
+            moves = Move(task.id, State.ACCEPTED, State.COMPUTING), Move(task.id, State.ACCEPTED, State.CANCELLING)
+            at = UnixSeconds(int(self.now))
+            return await asyncio.gather(
+                *(self.journal.apply(move, at=at) for move in moves), return_exceptions=True
+            )
+
+        outcomes = self.wait(both())
+        assert sorted(type(one).__name__ for one in outcomes) == ["NoneType", "StateConflict"]
+        self.wait(self.read())
 
     # ---- what always holds ----
 
     @invariant()
     def never_two_signatures_that_may_land_and_count(self) -> None:
-        live = [row.task for row in self.watched if not row.superseded]
+        live = [row.task for row in self.watched if not row.superseded]  # None stands for a sweep
         assert len(live) == len(set(live))
 
     @invariant()
     def a_live_signature_belongs_to_a_task_that_waits_for_it(self) -> None:
         states = {task.id: task.state for task in self.tasks}
-        live = {row.task for row in self.watched if not row.superseded}
+        live = {row.task for row in self.watched if not row.superseded} - {None}
         assert live == {task for task, state in states.items() if state in (State.SUBMITTING, State.CONFIRMED)}
 
     @invariant()
@@ -335,8 +449,31 @@ class Node(RuleBasedStateMachine):
     def every_paid_task_has_its_pair_in_the_list_of_completed_ones(self) -> None:
         assert self.completed or not self.in_states(State.PAID)
 
+    @invariant()
+    def no_row_is_here_and_in_the_history(self) -> None:
+        assert not {task.id for task in self.tasks} & self.ended.keys()
+
+    @invariant()
+    def what_is_over_is_never_taken_up_again(self) -> None:
+        over = {task.attempt for task in self.ended.values()}
+        assert not over & {task.attempt for task in self.tasks}
+
+    @invariant()
+    def the_ledger_is_what_the_signatures_moved(self) -> None:
+        assert self.booked == self.balance
+
+    @invariant()
+    def only_what_may_still_land_keeps_its_bytes(self) -> None:
+        assert self.with_bytes == {row.id for row in self.watched}
+
+    @invariant()
+    def a_task_has_ended_at_a_moment_or_may_wait_for_something(self) -> None:
+        for task in self.tasks:
+            assert (task.ended_at is not None) == (task.state in ENDED)
+            assert task.waits_for is None or task.state in UNSIGNED
+
 
 TestNode = Node.TestCase
 TestNode.settings = settings(
-    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

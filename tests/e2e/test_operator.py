@@ -1,6 +1,7 @@
 """The operator's commands on a node that runs, that is being stopped, and that is down."""
 
 import asyncio
+import json
 import signal
 import time
 
@@ -26,6 +27,9 @@ from tests.e2e.desk import (
 from tests.e2e.typed import Said, typed
 from tests.tcpproxy import running_proxy
 
+FINALITY_S = 150.0
+"""Some 13 seconds where the machine is not busy."""
+
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(240),
@@ -47,7 +51,7 @@ async def in_state(node: RunningNode, pair: TaskKey, *wanted: tuple[str, str | N
     async def there() -> bool:
         return states(node, pair) == list(wanted)
 
-    await until(there, f"{pair} is {wanted}, and not {states(node, pair)}")
+    await until(there, f"{pair} is {wanted}", FINALITY_S)
 
 
 def completions(node: RunningNode) -> object:
@@ -71,6 +75,9 @@ async def test_a_skipped_task_is_stopped_at_compute_and_handed_back(world: World
     assert (await world.desk.ended(pair)).state is ExecutionState.FAILED
     assert time.monotonic() - begun < 20, "it was not computed to its end"
     await in_state(world.node, pair, ("handed_back", "skipped"))
+    shown = await operator(world.node, "task", pair.task_id)
+    for told in ("handed_back, skipped", "failure: skipped", "task_failed", "finalized", "TaskAssigned"):
+        assert told in shown.output, shown
     again = await operator(world.node, "skip", pair)
     assert again.status == 1 and "it has ended: handed_back (skipped)" in again.output
 
@@ -93,6 +100,10 @@ async def test_a_drained_node_finishes_what_runs_hands_back_the_rest_and_takes_n
         assert said.status == 0 and said.output.startswith("done: the intake is closed; of 2 unfinished"), said
         ready = await node.http.get(f"{node.listener_url}/ready")
         assert (ready.status_code, ready.json()["checks"]["intake"]["value"]) == (503, "draining")
+        status = json.loads((await operator(node, "status", "--json")).output)
+        assert (status["listener_runs"], status["intake"]) == (True, "draining")
+        listed = (await operator(node, "tasks")).output
+        assert str(runs) in listed and str(queued) in listed
         assert await asyncio.wait_for(node.listener.process.wait(), 90) == 0
         assert (await world.desk.ended(runs)).state is ExecutionState.COMPLETED
         assert (await world.desk.ended(queued)).state is ExecutionState.FAILED
@@ -123,6 +134,10 @@ async def test_what_is_asked_while_the_listener_is_down_is_done_at_its_next_star
         pair = await slow_task(world, node)
         await at_stage(node, pair, Stage.RUNNING)
         await stopped(node)
+        shown = (await operator(node, "status")).output
+        assert "does not run" in shown and "computing 1" in shown, shown
+        assert (await operator(node, "tasks", "--state", "open")).output.splitlines()[1].startswith(str(pair))
+        assert "state      computing" in (await operator(node, "task", pair)).output
         said = await operator(node, "skip", pair.execution_id[:13])
         assert said.status == 0 and "the listener does not run: it will do it at its next start" in said.output
         async with node_process("listener", node.folder, node.env):
@@ -134,6 +149,7 @@ async def test_what_is_asked_while_the_listener_is_down_is_done_at_its_next_star
             assert await asyncio.wait_for(draining.process.wait(), 30) == 0
         async with node_process("listener", node.folder, node.env):
             await idle(node)
+            assert json.loads((await operator(node, "status", "--json")).output)["intake"] == "drained"
 
 
 async def test_a_second_signal_ends_the_listener_at_once_and_its_result_is_paid_once_later(world: World) -> None:

@@ -78,6 +78,7 @@ class Node:
             compute=self._compute,
             chain_clock=chain_clock,
             landing_margin_s=settings.landing_margin_s,
+            max_unpaid_a_day=settings.max_unpaid_a_day,
             submit=submission.submit,
             look_again=observer.look_again,
         )

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +18,11 @@ from listener.computation import on_refused_by_compute, on_result, on_status, on
 from listener.compute_client import Accepted, ComputeClient, Finished, Stopped, Storing
 from listener.decisions import Decision
 from listener.journal.changes import Move, Wait
-from listener.journal.records import Task
+from listener.journal.records import Task, Waiting
 from listener.journal.states import UNSIGNED, State, WaitsFor
+from listener.standing import unpaid
 from listener.steps import Steps
+from listener.turns import in_turn
 from shared.backoff import Backoff
 from shared.errors import (
     ChainError,
@@ -31,12 +34,13 @@ from shared.errors import (
     Disputed,
     StateConflict,
 )
-from shared.ids import UnixSeconds
+from shared.ids import UnixSeconds, day_of
 from shared.logs import fields
 from shared.messages import Stage, TaskRequest, TaskStatus
 
-MAX_DRIVEN: Final = 512
-"""Tasks driven at once, those with the nearest deadline first; the others wait in the journal."""
+AT_DOOR: Final = 16
+"""Tasks posted at once; the others wait in the journal."""
+LEAST_PAUSE_S: Final = 0.02
 LONG_POLL_S: Final = 30
 RETRY: Final = Backoff(base_s=0.2, cap_s=10.0)
 DISPUTED_S: Final = 5.0
@@ -53,6 +57,8 @@ class Surroundings:
     compute: ComputeClient
     chain_clock: ChainClock
     landing_margin_s: float
+    max_unpaid_a_day: int
+    """Of a requester; beyond it its tasks come last."""
     submit: Callable[[Task], Awaitable[float]]
     """Looks at the account of a computed task, then signs and stores, or ends it. Returns seconds to wait."""
     look_again: Callable[[str], Awaitable[None]]
@@ -60,7 +66,11 @@ class Surroundings:
 
 
 class TaskRunner:
-    """Drives every task that is not signed yet. `changed` tells it of rows that others wrote."""
+    """Drives every task that is not signed yet. `changed` tells it of rows that others wrote.
+
+    Those that compute was not given stand in a queue: some at a time are posted, in their turn. While compute has no
+    place free none is, until it said to ask again or one of ours has left it.
+    """
 
     def __init__(self, surroundings: Surroundings, rng: random.Random) -> None:
         self._surroundings = surroundings
@@ -68,6 +78,7 @@ class TaskRunner:
         self._wake = asyncio.Event()
         self._driven: dict[int, asyncio.Event] = {}
         self._states = UNSIGNED
+        self._busy_until = 0.0
 
     def drive_only(self, states: frozenset[State]) -> None:
         """From now on; what is in another state stays as it is."""
@@ -87,15 +98,57 @@ class TaskRunner:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                for task in await self._surroundings.steps.journal.ids_in(self._states):
-                    if task not in self._driven and len(self._driven) < MAX_DRIVEN:
-                        self._driven[task] = asyncio.Event()
-                        group.create_task(self._drive(task))
-                await self._wake.wait()
+                due, again_s = await self._due()
+                for task in dict.fromkeys(due):
+                    self._driven[task] = asyncio.Event()
+                    group.create_task(self._drive(task))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(again_s):
+                        await self._wake.wait()
+
+    async def _due(self) -> tuple[list[int], float | None]:
+        """What is to be driven now and is not, and the seconds until more of it may be without a change of a row."""
+        journal, now = self._surroundings.steps.journal, self._now()
+        at_work = await journal.ids_in(self._states - {State.ACCEPTED})
+        due = [task for task in at_work if task not in self._driven]
+        if State.ACCEPTED not in self._states:
+            return due, None
+        accepted = await journal.accepted()
+        waiting = [task for task in accepted if task.id not in self._driven]
+        late = [task.id for task in waiting if self._left_s(task, now) <= 0.0]
+        waiting = [task for task in waiting if self._left_s(task, now) > 0.0]
+        busy_s = self._busy_until - asyncio.get_running_loop().time()
+        places = 0 if busy_s > 0 else AT_DOOR - (len(accepted) - len(waiting) - len(late))
+        turns = await self._in_turn(waiting, now) if len(waiting) > places > 0 else waiting
+        posted = [task.id for task in turns[: max(0, places)]]
+        pauses = [self._left_s(task, now) for task in turns[max(0, places) :]]
+        pauses += [busy_s] if busy_s > 0 and waiting else []
+        return due + late + posted, max(LEAST_PAUSE_S, min(pauses)) if pauses else None
+
+    async def _in_turn(self, waiting: list[Waiting], now: float) -> list[Waiting]:
+        days = await self._surroundings.steps.journal.requester_days(day_of(now))
+        most = self._surroundings.max_unpaid_a_day
+        return in_turn(waiting, now, {who for who, day in days.items() if unpaid(day) >= most})
+
+    def _now(self) -> float:
+        """Before the chain's clock was ever read nothing is late."""
+        return float(self._surroundings.chain_clock.known() or 0)
+
+    def _left_s(self, task: Waiting, now: float) -> float:
+        return task.end - now - self._surroundings.landing_margin_s
+
+    def _busy(self, retry_after_s: float) -> None:
+        self._busy_until = asyncio.get_running_loop().time() + retry_after_s
+
+    def _moved(self, origin: State) -> None:
+        """A driven task has left this state: the next one may be posted."""
+        if origin is State.COMPUTING:
+            self._busy_until = 0.0
+        self._wake.set()
 
     async def _drive(self, task: int) -> None:
         try:
-            drive = Drive(self._surroundings, task, self._driven[task], self._rng)
+            drive = Drive(self._surroundings, task, self._driven[task], self._rng, self._busy, self._moved)
             while await drive.go_on(self._states):
                 pass
         finally:
@@ -104,13 +157,26 @@ class TaskRunner:
 
 
 class Drive:
-    """The steps of one task, until it is signed or over."""
+    """The steps of one task, until it is signed or over, or compute has no place for it."""
 
-    def __init__(self, surroundings: Surroundings, task: int, changed: asyncio.Event, rng: random.Random) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        task: int,
+        changed: asyncio.Event,
+        rng: random.Random,
+        busy: Callable[[float], None],
+        moved: Callable[[State], None],
+    ) -> None:
+        """`busy` is told for how many seconds compute takes nothing, `moved` each state that the task leaves."""
         self._with = surroundings
         self._task = task
         self._changed = changed
         self._rng = rng
+        self._busy = busy
+        self._moved = moved
+        self._gives_way = False
+        self._state: State | None = None
         self._failures = 0
         self._stage: Stage | None = None
 
@@ -118,12 +184,15 @@ class Drive:
         """Do what the state asks for next, where it is one of `states`. False: there is nothing to be done."""
         self._changed.clear()
         task = await self._with.steps.journal.task(self._task)
+        if self._state is not None and self._state is not task.state:
+            self._moved(self._state)
+        self._state = task.state
         if task.state not in states:
             return False
         pause_s = await self._until_changed(self._attempt(task))
         if pause_s:
             await self._until_changed(asyncio.sleep(pause_s, 0.0))
-        return True
+        return not self._gives_way
 
     async def _until_changed(self, step: Awaitable[float]) -> float:
         """What the step returns, or 0 as soon as another change of the row makes it pointless."""
@@ -143,7 +212,11 @@ class Drive:
         except StateConflict:
             return 0.0
         except ComputeBusy as busy:
-            return busy.retry_after_s
+            if task.state is not State.ACCEPTED:
+                return busy.retry_after_s
+            self._busy(busy.retry_after_s)
+            self._gives_way = True
+            return 0.0
         except Disputed as dispute:
             return await self._wait_for_agreement(task, dispute)
         except (ComputeError, ChainError) as error:

@@ -17,6 +17,10 @@ def pair_hash(key: TaskKey, requester: Requester) -> bytes:
     return hashlib.sha256(f"{key}/{requester}".encode("ascii")).digest()
 
 
+def end_of(deadline: UnixSeconds, refund_at: UnixSeconds) -> UnixSeconds:
+    return min(deadline, refund_at) if refund_at else deadline
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """What the requester asked for and pays, as the account showed it."""
@@ -43,7 +47,7 @@ class Assignment:
     @property
     def end(self) -> UnixSeconds:
         """After this moment of the chain's clock the node cannot be paid any more."""
-        return min(self.deadline, self.refund_at) if self.refund_at else self.deadline
+        return end_of(self.deadline, self.refund_at)
 
     @property
     def pair_hash(self) -> bytes:
@@ -79,6 +83,21 @@ class Task(Assignment):
             "attempt": self.attempt,
             "state": self.state.value,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What decides when a task that is accepted gets its turn."""
+
+    id: int
+    requester: Requester
+    reward: Lamports
+    deadline: UnixSeconds
+    refund_at: UnixSeconds
+
+    @property
+    def end(self) -> UnixSeconds:
+        return end_of(self.deadline, self.refund_at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Final
 
 from listener.journal.books import Finished, finished_from_row
 from listener.journal.changes import GONE
-from listener.journal.records import Outbox, Task, outbox_from_row, task_from_row
+from listener.journal.records import Outbox, Task, Waiting, outbox_from_row, task_from_row
 from listener.journal.rows import Rows
 from listener.journal.states import State
 from shared.ids import Attempt, TaskKey
@@ -61,7 +61,14 @@ class TaskReads(Rows):
         """The same rows' ids, at a cost that is no matter where hundreds are open."""
         marks = ", ".join("?" * len(states))
         sql = f"SELECT id FROM tasks WHERE state IN ({marks}) ORDER BY deadline, id"  # noqa: S608 (marks only)
-        return [row["id"] for row in await self._rows(sql, *states)]
+        return [int(row["id"]) for row in await self._rows(sql, *states)]
+
+    async def accepted(self) -> list[Waiting]:
+        """Every task that compute was not given yet."""
+        rows = await self._rows(
+            "SELECT id, requester, reward, deadline, refund_at FROM tasks WHERE state = 'accepted'"
+        )
+        return [Waiting(**dict(row)) for row in rows]
 
     async def tasks_of(self, key: TaskKey) -> list[Task]:
         """Every attempt of this pair that has not moved to the history, the oldest first."""

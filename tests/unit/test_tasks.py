@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 
+from listener.chain_clock import ChainClock
 from listener.compute_client import Accepted, Finished, Stopped, Storing
-from listener.journal.changes import Move
+from listener.journal.changes import Count, Move
 from listener.journal.journal import Journal
 from listener.journal.records import Task
-from listener.journal.states import Owed, State, WaitsFor
+from listener.journal.states import Outcome, Owed, State, WaitsFor
 from listener.tasks import DISPUTED_S, Drive, Surroundings, TaskRunner
+from shared.clock import SystemClock
 from shared.errors import ComputeBusy, ComputeConflict, ComputeRefused, ComputeUnavailable, Disputed
-from shared.ids import Attempt
+from shared.ids import Attempt, Requester, day_of
 from shared.messages import Stage, TaskResult, TaskStatus
-from tests.unit.journal_rows import NOW, result
+from tests.unit.journal_rows import NOW, assignment, inserted, result
 from tests.unit.listener_world import ACCOUNT, OURS, World, running, until
+
+OTHER = Requester("6sbzC1eH4FTujJXWj51eQe25cYvr4xfXbJ1vAj7j2k5J")
 
 
 @pytest.fixture
@@ -46,6 +50,7 @@ def surroundings(world: World, submit: Submitted | None = None) -> Surroundings:
         compute=world.compute,
         chain_clock=world.chain_clock,
         landing_margin_s=15.0,
+        max_unpaid_a_day=5,
         submit=submit or Submitted(),
         look_again=world.observer.look_again,
     )
@@ -303,7 +308,7 @@ async def test_a_process_that_stops_is_heard_while_a_step_is_being_put_away(worl
             stopping.set()
             await asyncio.sleep(0.05)
 
-    drive = Drive(surroundings(world), 1, changed, random.Random(1))
+    drive = Drive(surroundings(world), 1, changed, random.Random(1), print, print)
     driving = asyncio.ensure_future(drive._until_changed(slow_to_stop()))
     await asyncio.sleep(0)
     changed.set()
@@ -324,10 +329,86 @@ async def test_a_task_that_endpoints_dispute_waits_and_is_alarmed_once(
         tries += 1
         raise Disputed("two endpoints disagree")
 
-    drive = Drive(surroundings(world, disputed), task.id, asyncio.Event(), random.Random(1))  # type: ignore[arg-type]
+    drive = Drive(surroundings(world, disputed), task.id, asyncio.Event(), random.Random(1), print, print)  # type: ignore[arg-type]
     for _ in range(2):
         assert await drive._attempt(await world.task()) == DISPUTED_S
     waits = await world.task()
     assert (waits.state, waits.waits_for) == (State.COMPUTED, WaitsFor.AGREEMENT)
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == ["disputed"]
     assert tries == 2
+
+
+async def in_real_time(world: World) -> None:
+    world.chain_clock = ChainClock(world._now, SystemClock())
+    await world.chain_clock.now()
+
+
+async def accepted(world: World, number: int, **terms: Any) -> Task:
+    return await inserted(world.journal, assignment(number, **terms))
+
+
+def posted(world: World) -> list[str]:
+    return [request.task_id for (request,) in world.compute.calls("post")]
+
+
+async def test_those_that_wait_are_posted_by_the_time_they_have_left_then_by_reward_and_unpaid_ones_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.tasks.AT_DOOR", 1)
+    await in_real_time(world)
+    for _ in range(5):
+        await world.journal.apply(Count(OTHER, day_of(NOW), Outcome.EXPIRED))
+    await accepted(world, 1, deadline=NOW + 600, reward=1_000_000)
+    await accepted(world, 2, deadline=NOW + 590, reward=2_000_000)
+    await accepted(world, 3, deadline=NOW + 100_000, reward=9_000_000)
+    await accepted(world, 4, deadline=NOW + 80, reward=1_000, requester=OTHER)
+    await accepted(world, 5, deadline=NOW + 100, reward=1_000)
+    world.compute.answers["post"] = [Accepted()] * 5
+    async with running(runner(world).run()):
+        await until(lambda: len(posted(world)) == 5)
+    assert posted(world) == ["task-5", "task-2", "task-1", "task-3", "task-4"]
+
+
+async def test_while_compute_has_no_place_one_asks_for_all_and_the_most_urgent_is_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("listener.tasks.AT_DOOR", 1)
+    await in_real_time(world)
+    await accepted(world, 1, deadline=NOW + 600)
+    world.compute.answers["post"] = [ComputeBusy("no place", 0.3), Accepted()]
+    async with running(runner(world).run()):
+        await until(lambda: posted(world) == ["task-1"])
+        await accepted(world, 2, deadline=NOW + 60)
+        await until(lambda: len(posted(world)) >= 2)
+    assert posted(world)[:2] == ["task-1", "task-2"]
+
+
+async def test_a_place_that_one_of_ours_leaves_is_taken_at_once(world: World) -> None:
+    first = await accepted(world, 1)
+    world.compute.answers["post"] = [Accepted(), ComputeBusy("no place", 3600.0), Accepted()]
+    made = runner(world)
+    async with running(made.run()):
+        await until(lambda: posted(world) == ["task-1"])
+        await accepted(world, 2)
+        made.changed()
+        await until(lambda: posted(world) == ["task-1", "task-2"])
+        world.compute.answers["status"] = [status(first, Stage.DONE, result(first))]
+        made.changed(first.id)
+        await until(lambda: posted(world) == ["task-1", "task-2", "task-2"])
+
+
+async def test_a_task_whose_turn_does_not_come_is_missed_in_time(world: World) -> None:
+    await in_real_time(world)
+    await accepted(world, 1, deadline=NOW + 5_000)
+    world.compute.answers["post"] = [ComputeBusy("no place", 3600.0)]
+    made = runner(world)
+    async with running(made.run()):
+        await until(lambda: len(posted(world)) == 1)
+        soon = await accepted(world, 2, deadline=NOW + 17)
+        made.changed()
+
+        async def is_missed() -> bool:
+            return (await world.journal.task(soon.id)).state is State.MISSED
+
+        await until(is_missed)
+    assert posted(world) == ["task-1"]

@@ -247,7 +247,7 @@ async def test_a_cancellation_interrupts_a_long_poll(world: World) -> None:
     world.compute.answers["stop"] = [Stopped()]
     async with running(runner(world).run()):
         await until(lambda: len(world.compute.calls("status")) == 1)
-        world.shows(OURS.but(state=1, refund_at=NOW + 30))
+        world.shows(OURS.but(state=1, refund_at=OURS.deadline))
         await world.observer.look_again(ACCOUNT)
         await world.reaches(State.CANCELLED)
     assert world.compute.calls("stop")[0][0] == task.key

@@ -409,7 +409,8 @@ async def test_a_later_assignment_of_an_ended_pair_that_is_gone_is_recorded_as_m
     await world.taken(State.MISSED)
     world.shows(None)
     await hear(mentions(world), notification(ASSIGNED, SECOND, Slot(1_500)))
-    assert await world.journal.knows(ACCOUNT, 1_500)
+    (passed,) = await world.journal._rows("SELECT * FROM passed_over")
+    assert (passed["account"], passed["attempt"]) == (ACCOUNT, 1_500) and passed["reason"].startswith("missed")
 
 
 async def test_a_pair_that_was_completed_is_never_taken_again(world: World) -> None:

@@ -93,7 +93,7 @@ class Desk:
         uris: tuple[str, ...] = (),
         outputs: int = 1,
         units: int = 10_000,
-        time_s: int = 600,
+        time_s: int = 3_600,
     ) -> Assignment:
         """Of this graph on these tensors (or on what lies at `uris`); everything is in storage afterwards."""
         return Assignment(

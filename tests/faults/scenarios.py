@@ -24,7 +24,7 @@ FAILING = document(
 )
 TIME_S = 900
 RUNS_WITHIN_S = 90.0
-MISSED_AFTER_S = 20
+MISSED_AFTER_S = 30
 MARGIN_S = 5
 """SPLITUP_LANDING_MARGIN_S of every node here."""
 

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 TASKS = 2_000 if FULL else 200
-RATE = 2.0
+RATE = 4.0
 """Assigned a second."""
 TIME_S = 7_000
 SETTLED_WITHIN_S = 600.0
@@ -121,7 +121,7 @@ async def faults_of(desk: Desk, node: FaultyNode, pair: TaskKey, ends: dict[str,
     """What chain, journal and storage do not agree on."""
     execution = await desk.session.execution(pair)
     shown = execution and execution.state
-    landed = await landed_of(desk, node.address, pair)
+    landed = await landed_of(desk, node.address, pair, int(shown is not ExecutionState.CANCELLED))
     succeeded = [one for one in landed if one.err is None]
     stored = objects(outputs / pair.execution_id)
     is_paid = shown is ExecutionState.COMPLETED

@@ -16,7 +16,7 @@ from solders.pubkey import Pubkey
 from cli.localnet import LocalNetwork
 from cli.localnet.child import Child, running
 from cli.localnet.node import node_env
-from cli.localnet.ports import free_port
+from cli.localnet.ports import free_ports
 from tests.faults.http_proxy import HttpProxy, http_proxy
 from tests.faults.weather import HANDSHAKE_FAULTS, HTTP_FAULTS, MESSAGE_FAULTS, Weather
 from tests.faults.websocket_proxy import WebsocketProxy, websocket_proxy
@@ -32,6 +32,12 @@ EAGER = {
 }
 """So that a fault is noticed, and passed, within the seconds of a test. The share of a reward of 2,000,000 lamports is
 the base fee, so that each submission costs the same, however long a machine that is busy takes for it."""
+MANY = {
+    "SPLITUP_MAX_OPEN_TASKS": "100000",
+    "SPLITUP_MAX_UNPAID_A_DAY": "100000",
+    "SPLITUP_RPC_REQUESTS_PER_S": "500",
+}
+"""Where one requester assigns many tasks, and many of them fail."""
 READY_S = 90.0
 NO_S3 = "http://127.0.0.1:0"
 """Where objects lie in folders."""
@@ -173,7 +179,9 @@ async def unstarted_node(
     key = await net.new_key(name)
     folder = net.folder / name
     folder.mkdir()
-    listener_port, compute_port = free_port(), free_port()
+    # Not one that the system may give to a connection while a process is down.
+    listener_port = free_ports(2)
+    compute_port = listener_port + 1
     token = net.token_file.read_text(encoding="ascii")
     headers = {"Authorization": f"Bearer {token}"}
     async with (

@@ -36,7 +36,7 @@ REPEATS = 100 if FULL else 2
 """What comes again and again whatever the task does is a point so often in one run."""
 EVERY = {} if FULL else {"cancelled": 3, "missed": 2}
 """Of these, which wait for long, only one point in so many is taken; the seed says which."""
-AGAIN_AND_AGAIN = ("INSERT INTO cursor", "SET verified_slot", "sendTransaction")
+AGAIN_AND_AGAIN = ("INSERT INTO cursor", "SET verified_slot", "sendTransaction", "PRAGMA user_version")
 CALM = {
     "SPLITUP_BACKFILL_INTERVAL_S": "5",
     "SPLITUP_LIST_INTERVAL_S": "5",

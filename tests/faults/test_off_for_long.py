@@ -9,7 +9,7 @@ from requester.assign import Assignment, assign
 from shared.ids import UnixSeconds
 from tests.e2e.desk import FEE, REWARD, journal, new_pair, until
 from tests.faults.conftest import FULL, Place
-from tests.faults.node import faulty_node, last_lines
+from tests.faults.node import MANY, faulty_node, last_lines
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -29,7 +29,7 @@ async def test_a_node_that_was_off_does_what_is_left_and_reports_the_rest_as_mis
     place: Place, seed: str
 ) -> None:
     desk, rpc = place.desk, place.net.rpc
-    trusted = {"SPLITUP_REQUESTER_ALLOWLIST": desk.session.requester}
+    trusted = {**MANY, "SPLITUP_REQUESTER_ALLOWLIST": desk.session.requester}
     async with faulty_node(place.net, "off", seed, trusted) as node:
         assert await node.listener.stop() == 0
         before = await rpc.get_balance(node.address)

@@ -20,7 +20,7 @@ from shared.ids import TaskKey
 from tests.e2e.desk import A, Desk, journal, new_pair, until
 from tests.faults.chain_records import landed_of
 from tests.faults.conftest import FULL, Place
-from tests.faults.node import FaultyNode, faulty_node, last_lines
+from tests.faults.node import MANY, FaultyNode, faulty_node, last_lines
 from tests.faults.scenarios import FAILING
 from tests.faults.storm import Storm
 
@@ -54,7 +54,7 @@ async def test_no_task_is_lost_and_none_is_paid_twice_in_a_storm(
     place: Place, seed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk, rng = place.desk, random.Random(seed)
-    trusted = {"SPLITUP_REQUESTER_ALLOWLIST": desk.session.requester}
+    trusted = {**MANY, "SPLITUP_REQUESTER_ALLOWLIST": desk.session.requester}
     async with faulty_node(place.net, "soak", seed, trusted) as node:
         before = await place.net.rpc.get_balance(node.address)
         storm = Storm(node, random.Random(f"{seed}/storm"))

@@ -147,6 +147,7 @@ async def between(compute: ComputeProcess, folder: Path) -> AsyncIterator[Betwee
                 compute=made.client,
                 chain_clock=world.chain_clock,
                 landing_margin_s=MARGIN_S,
+                max_unpaid_a_day=10,
                 submit=made.submit,
                 look_again=world.observer.look_again,
             )

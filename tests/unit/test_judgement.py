@@ -40,6 +40,7 @@ async def decided(made: Judgement, seen: Assignment) -> Decision:
 async def taken(world: World, made: Judgement, seen: Assignment) -> State:
     """The state in which the rules put it into the journal."""
     decision = await decided(made, seen)
+    await asyncio.sleep(0.02)  # the disk is slow
     await world.steps.take(seen, decision)
     made.over(seen.account)
     known = await world.journal.latest(seen.account)

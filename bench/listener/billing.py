@@ -27,7 +27,7 @@ from tests.faults.weather import Weather
 from tests.faults.websocket_proxy import WebsocketProxy, websocket_proxy
 
 ENDPOINTS: Final = 2
-TASKS, IN_FLIGHT, LONE, IDLE_S = 200, 50, 3, 60.0
+TASKS, IN_FLIGHT, LONE, IDLE_S = 300, 50, 5, 120.0
 COMPUTES_S: Final = (0.5, 4.0)
 LOOK_S: Final = 0.2
 MOST_TOGETHER, MOST_LONE, MOST_IDLE = 6.0, 14.0, 12.0

@@ -9,8 +9,8 @@ from shared.ids import Slot
 WINDOW_S: Final = 30.0
 STEP_S: Final = 0.5
 """Between two moments that are kept."""
-LEAST_S: Final = 1.0
-"""Over a shorter time the pace would be a guess."""
+LEAST_S: Final = 10.0
+"""Over a shorter time the pace would be a guess: a stall of a second would make every slot look slow, and bids high."""
 
 
 class SlotPace:

@@ -30,7 +30,16 @@ def test_from_a_single_moment_no_pace_can_be_told() -> None:
     clock = SetClock()
     pace = SlotPace(clock)
     assert pace.seconds() is None
-    heard(pace, clock, 3, 0.3)
+    heard(pace, clock, 20, 0.4)
+    assert pace.seconds() is None
+
+
+def test_a_stall_soon_after_the_start_makes_no_slot_look_slow() -> None:
+    clock = SetClock()
+    pace = SlotPace(clock)
+    heard(pace, clock, 3, 0.4)
+    clock.now += 5.0
+    pace.note(Slot(103))
     assert pace.seconds() is None
 
 
@@ -41,7 +50,7 @@ def test_after_a_silence_the_pace_is_measured_anew() -> None:
     clock.now += WINDOW_S + 1
     pace.note(Slot(10_000))
     assert pace.seconds() is None
-    heard(pace, clock, 20, 0.2, first=10_001)
+    heard(pace, clock, 80, 0.2, first=10_001)
     assert pace.seconds() == pytest.approx(0.2, rel=0.1)
 
 
@@ -49,5 +58,5 @@ def test_slots_of_another_endpoint_that_lags_begin_the_measure_anew() -> None:
     clock = SetClock()
     pace = SlotPace(clock)
     heard(pace, clock, 20, 0.4)
-    heard(pace, clock, 20, 0.4, first=90)
+    heard(pace, clock, 40, 0.4, first=90)
     assert pace.seconds() == pytest.approx(0.4)

@@ -58,7 +58,9 @@ class Settlement:
             # What runs on is stopped before anything is tidied up.
             due.sort(key=lambda task: task.owed is not Owed.STOP)
             tried_at |= dict.fromkeys(((task.id, task.owed) for task in due), now)
-            await asyncio.gather(*(self._settle(task) for task in due))
+            async with asyncio.TaskGroup() as group:
+                for task in due:
+                    group.create_task(self._settle(task))
             with suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN_S if owing else None):
                     await self._wake.wait()

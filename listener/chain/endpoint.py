@@ -79,7 +79,10 @@ class Endpoint:
     async def ask(self, question: Callable[[Rpc], Awaitable[_T]], urgency: Urgency) -> _T:
         """Raises ChainError: what the question raises, and WrongCluster."""
         if not self._is_verified:
+            failures = self._failures
             async with self._verifying:
+                if self._failures > failures:  # it failed whoever asked just before: nobody waits for it in turn
+                    raise RpcUnavailable(f"{self.name}: {self.why}")
                 await self._verify()
         return await self._ask(question, urgency)
 

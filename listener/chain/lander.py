@@ -107,7 +107,9 @@ class Lander:
         due = [row for row in rows if now - self._sent_at.get(row.id, -1e9) >= self._pace.resend_interval_s]
         for row in due:
             self._sent_at[row.id] = now
-        await asyncio.gather(*(self._send(row) for row in due))
+        async with asyncio.TaskGroup() as group:
+            for row in due:
+                group.create_task(self._send(row))
 
     async def _send(self, row: Outbox) -> None:
         try:

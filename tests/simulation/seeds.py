@@ -5,4 +5,5 @@ from typing import Final
 FOUND: Final[dict[int, str]] = {
     57: "the objects of a paid completion were deleted when the pair, assigned again, ended unpaid",
     139: "an account that an endpoint hid for a moment was passed over for good",
+    791750430: "what settled a task outlived the listener that was stopped",
 }

@@ -209,3 +209,24 @@ async def test_what_is_urgent_goes_first_and_what_came_first_goes_before_its_lik
         ]:
             group.create_task(taking(label, urgency))
     assert order == ["send", "look", "page", "second page"]
+
+
+async def test_who_waits_for_an_endpoint_that_fails_does_not_try_it_in_turn() -> None:
+    first = Provider("first")
+    only = endpoints(StillClock(), first)
+    await only.join(None)
+    tries, opened = 0, asyncio.Event()
+
+    async def away() -> str:
+        nonlocal tries
+        tries += 1
+        await opened.wait()
+        raise RpcUnavailable("no answer")
+
+    first.get_genesis_hash = away  # type: ignore[method-assign]
+    waiting = [asyncio.ensure_future(name(only)) for _ in range(20)]
+    await asyncio.sleep(0)
+    opened.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {RpcUnavailable}
+    assert tries == 1

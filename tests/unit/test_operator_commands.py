@@ -36,7 +36,7 @@ NOW = int(time.time())
 
 
 def taken(number: int, **changed: object) -> Assignment:
-    values = {"deadline": UnixSeconds(NOW + 600), "execution_id": ExecutionId(f"execution-{number}")}
+    values = {"deadline": UnixSeconds(int(time.time()) + 600), "execution_id": ExecutionId(f"execution-{number}")}
     return assignment(number, 100 + number, **(values | changed))
 
 

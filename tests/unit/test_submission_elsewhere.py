@@ -10,6 +10,7 @@ from solders.transaction import Transaction
 
 from listener.chain.answers import TransactionError
 from listener.chain.idl import Program
+from listener.decisions import failure
 from listener.journal.changes import Insert, Move, Observe, Renumber
 from listener.journal.journal import Journal
 from listener.journal.records import Task
@@ -87,6 +88,9 @@ async def test_for_a_new_attempt_nothing_is_signed_before_every_older_signature_
 ) -> None:
     world = World(journal, NAMELESS)
     task = await world.taken(State.COMPUTED)
+    if kind is SubmissionKind.FAILED:
+        told = failure(task, "it cannot be computed")
+        await journal.apply(Move(task.id, State.COMPUTED, State.COMPUTED, result=told, ends_as=State.FAILED))
     await journal.apply(dataclasses.replace(signature(task, FIRST), kind=kind))
     await journal.apply(Renumber(task.id, State.SUBMITTING, State.COMPUTED, Attempt(1500), Slot(1501)))
     world.shows(OURS.but(attempt=1500))

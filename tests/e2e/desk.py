@@ -36,7 +36,7 @@ REWARD = Lamports(2_000_000)
 FEE = 5_000
 SHARE_OF_REWARD = REWARD // 5
 """What the fees of a submission may cost, and do in a notice."""
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 MEMO = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 SUM = document(
     [tensor("a", ["n"]), tensor("b", ["n"])],

@@ -32,7 +32,7 @@ FINALITY_S = 150.0
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(400),
     pytest.mark.validator,
 ]
 

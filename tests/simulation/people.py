@@ -13,7 +13,6 @@ from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
 from solders.message import Message
 from solders.pubkey import Pubkey
-from solders.system_program import TransferParams, transfer
 from solders.transaction import Transaction
 
 from tests.program.instructions import (
@@ -167,15 +166,6 @@ class People:
 
     async def _sleep_a_slot(self) -> None:
         await asyncio.sleep(self._chain.terms.slot_s)
-
-    async def top_up(self, lamports: int) -> None:
-        """Somebody sends the node so much."""
-        key, before = self.keys[0], self._balance()
-        terms = TransferParams(from_pubkey=key.pubkey(), to_pubkey=self._node, lamports=lamports)
-        await self._send(key, lambda: transfer(terms), lambda: self._balance() >= before + lamports // 2)
-
-    def _balance(self) -> int:
-        return self._chain.head.cells[self._node].lamports
 
     # ---- strangers ----
 

@@ -12,12 +12,9 @@ from tests.simulation.faults import Fault, draw
 from tests.simulation.people import Wish
 
 REQUESTERS: Final = 4
-RICH_LAMPORTS: Final = 1_000_000_000
 AFTERMATH_S: Final = 40.0
 """An endpoint that failed is preferred again only after a while."""
 OTHER_NODE: Final = Pubkey([21] * 32)
-COLD: Final = Pubkey([22] * 32)
-"""Where the node's surplus goes."""
 
 _NO_LEVEL: Final = range(1)
 _HTTP_KINDS: Final = (
@@ -87,20 +84,6 @@ class Plan:
     """How long a call of the journal takes."""
     commitment: str
     landing_margin_s: float
-    money: "Money"
-
-
-@dataclass(frozen=True, slots=True)
-class Money:
-    """Lamports, and seconds of the run; None where nothing of the kind is."""
-
-    funded: int
-    topped_up_s: float | None
-    """When somebody sends the node more."""
-    rent_rises_s: float | None
-    sweep_above: int | None
-    min_reward: int
-    priority_percentile: int | None
 
 
 def plan_of(seed: int) -> Plan:
@@ -125,7 +108,6 @@ def plan_of(seed: int) -> Plan:
         commits_s=rng.choice([(0.0, 0.0), (0.001, 0.01), (0.01, 0.3)]),
         commitment=rng.choice(["confirmed", "confirmed", "finalized"]),
         landing_margin_s=rng.choice([5.0, 15.0]),
-        money=_money(_rng(seed, "money"), chaos_s),
     )
 
 
@@ -184,19 +166,6 @@ def _lives(rng: random.Random, chaos_s: float) -> tuple[Life, ...]:
             return tuple(lives)
         at_effect = rng.randint(1, 60) if rng.random() < 0.6 else None
         lives.append(Life(after_s, at_effect, at_effect is None and rng.random() < 0.3, pause_s))
-
-
-def _money(rng: random.Random, chaos_s: float) -> Money:
-    is_poor = rng.random() < 0.15
-    return Money(
-        # Above what an account must hold, for the fees of a few signatures.
-        funded=900_000 + rng.choice([0, 5_000, 20_000]) if is_poor else RICH_LAMPORTS,
-        topped_up_s=rng.uniform(0.2, 0.9) * chaos_s if is_poor else None,
-        rent_rises_s=rng.uniform(0.1, 0.9) * chaos_s if rng.random() < 0.15 else None,
-        sweep_above=RICH_LAMPORTS + 1_000_000 if rng.random() < 0.2 else None,
-        min_reward=3_000_000 if rng.random() < 0.2 else 0,
-        priority_percentile=50 if rng.random() < 0.3 else None,
-    )
 
 
 def _mentions(rng: random.Random, chaos_s: float) -> tuple[float, ...]:

@@ -22,13 +22,14 @@ from tests.simulation.compute_model import Compute
 from tests.simulation.faults import Fault, Faults
 from tests.simulation.listener_process import KEY, Listener
 from tests.simulation.people import People
-from tests.simulation.plan import COLD, REQUESTERS, RICH_LAMPORTS, Plan, plan_of
+from tests.simulation.plan import REQUESTERS, Plan, plan_of
 from tests.simulation.program_model import PROGRAM_ID
 from tests.simulation.provider import Provider
 from tests.simulation.trace import Trace
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.websocket import Websocket
 
+FUNDED_LAMPORTS: Final = 1_000_000_000
 REQUESTERS_LAMPORTS: Final = 100_000_000_000
 QUIET_WITHIN_S: Final = 1_500.0
 """After the last fault, for everything to come to its end."""
@@ -84,8 +85,9 @@ async def _run(plan: Plan, folder: Path, trace: Trace) -> tuple[list[str], dict[
     world = World(plan, folder, trace)
     async with asyncio.TaskGroup() as group:
         life = group.create_task(world.listener.run(plan.lives))
-        events = world.chain.run(), world.calm_down(), world.restart_compute(), world.raise_rent(), world.top_up()
-        others = [group.create_task(event) for event in events]
+        others = [
+            group.create_task(one) for one in (world.chain.run(), world.calm_down(), world.restart_compute())
+        ]
         people = group.create_task(world.people.run(plan.wishes, plan.mentions))
         problems = await world.until_quiet(people)
         for task in (life, people, *others):
@@ -102,7 +104,7 @@ class World:
         self.trace = trace
         self.chain = chain = Chain(plan.terms, self._rng("chain"))
         self.compute = Compute(trace)
-        self.books = Books(chain, self.compute, KEY.pubkey(), lambda: self.listener.journal, plan.money.funded)
+        self.books = Books(chain, self.compute, KEY.pubkey(), lambda: self.listener.journal, FUNDED_LAMPORTS)
         names = [f"rpc-{at}" for at in range(len(plan.providers))]
         self.providers = {
             name: Provider(name, chain, self._faults(faults, name), self.books.on_send)
@@ -127,7 +129,7 @@ class World:
         self.people = People(chain, KEY.pubkey(), keys, self._rng("people"))
         for key in keys:
             chain.fund(key.pubkey(), REQUESTERS_LAMPORTS)
-        chain.fund(KEY.pubkey(), plan.money.funded)
+        chain.fund(KEY.pubkey(), FUNDED_LAMPORTS)
         chain.watch(self._on_slot)
         self.calm_at = float("inf")
 
@@ -142,17 +144,6 @@ class World:
         self.chain.is_calm = True
         self.calm_at = self.chain.now
         self.trace("every fault is over")
-
-    async def top_up(self) -> None:
-        if self.plan.money.topped_up_s is not None:
-            await asyncio.sleep(self.plan.money.topped_up_s)
-            await self.people.top_up(RICH_LAMPORTS)
-
-    async def raise_rent(self) -> None:
-        if self.plan.money.rent_rises_s is not None:
-            await asyncio.sleep(self.plan.money.rent_rises_s)
-            self.chain.lamports_per_byte += self.chain.lamports_per_byte // 10
-            self.trace("rent rises")
 
     async def restart_compute(self) -> None:
         for fault in self.plan.compute:
@@ -201,10 +192,6 @@ def _settings(plan: Plan, names: list[str]) -> ListenerSettings:
         compute_url="http://compute",
         submit_commitment=plan.commitment,
         landing_margin_s=plan.landing_margin_s,
-        min_reward_lamports=plan.money.min_reward,
-        priority_fee_percentile=plan.money.priority_percentile,
-        sweep_address=None if plan.money.sweep_above is None else str(COLD),
-        sweep_above_lamports=plan.money.sweep_above,
         list_interval_s=20.0,
         backfill_interval_s=8.0,
         watchdog_silence_s=8.0,

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 
+import httpx
 import pytest
 
 from cli.localnet import RunningNode, running_node
@@ -122,7 +123,7 @@ async def idle(node: RunningNode) -> None:
     async def drained() -> bool:
         try:
             ready = await node.http.get(f"{node.listener_url}/ready")
-        except Exception:  # noqa: BLE001 (it starts)
+        except httpx.TransportError:  # it starts
             return False
         return ready.status_code == 503 and ready.json()["checks"]["intake"]["value"] == "drained"
 

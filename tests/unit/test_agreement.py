@@ -12,7 +12,7 @@ from listener.chain.endpoint import Endpoint
 from listener.chain.endpoints import Endpoints
 from shared.errors import ChainError, Disputed, RpcRefused, RpcUnavailable
 from shared.ids import Slot
-from tests.unit.test_endpoints import StillClock
+from tests.unit.listener_world import FixedClock
 
 
 class Witness:
@@ -37,7 +37,7 @@ class Witness:
 
 class Court:
     def __init__(self, *witnesses: Witness) -> None:
-        self.clock = StillClock()
+        self.clock = FixedClock()
         rng = random.Random(1)
         anyone: list[Any] = list(witnesses)
         self.endpoints = Endpoints(

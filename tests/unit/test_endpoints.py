@@ -20,23 +20,7 @@ from shared.errors import (
     RpcUnavailable,
     WrongCluster,
 )
-
-
-class StillClock:
-    """Time passes only by sleeping."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        await asyncio.sleep(0)
+from tests.unit.listener_world import FixedClock
 
 
 class Provider:
@@ -62,7 +46,7 @@ class Provider:
 NAME: Callable[[Rpc], Awaitable[str]] = lambda rpc: rpc.get_name()  # type: ignore[attr-defined]  # noqa: E731
 
 
-def endpoints(clock: StillClock, *providers: Any) -> Endpoints:
+def endpoints(clock: FixedClock, *providers: Any) -> Endpoints:
     rng = random.Random(1)
     return Endpoints(
         [Endpoint(one.name, dict.fromkeys(Urgency, one), clock, rng) for one in providers], clock, rng
@@ -79,11 +63,11 @@ async def name(of: Endpoints) -> str:
 async def test_where_the_preferred_one_gives_no_answer_the_next_one_is_asked(error: ChainError) -> None:
     first, second = Provider("first"), Provider("second")
     first.errors = [error]
-    assert await name(endpoints(StillClock(), first, second)) == "second"
+    assert await name(endpoints(FixedClock(), first, second)) == "second"
 
 
 async def test_one_that_failed_is_not_asked_for_a_while_and_preferred_again_after_it() -> None:
-    clock, first, second = StillClock(), Provider("first"), Provider("second")
+    clock, first, second = FixedClock(), Provider("first"), Provider("second")
     first.errors = [RpcUnavailable("away")]
     both = endpoints(clock, first, second)
     assert [await name(both), await name(both)] == ["second", "second"]
@@ -93,7 +77,7 @@ async def test_one_that_failed_is_not_asked_for_a_while_and_preferred_again_afte
 
 
 async def test_one_that_asks_for_a_pause_is_given_it() -> None:
-    clock, first, second = StillClock(), Provider("first"), Provider("second")
+    clock, first, second = FixedClock(), Provider("first"), Provider("second")
     first.errors = [RpcRateLimited("429", retry_after_s=40.0)]
     both = endpoints(clock, first, second)
     await name(both)
@@ -104,7 +88,7 @@ async def test_one_that_asks_for_a_pause_is_given_it() -> None:
 
 
 async def test_a_pause_that_the_only_one_asks_for_is_kept_but_not_for_ever() -> None:
-    clock, alone = StillClock(), Provider("alone")
+    clock, alone = FixedClock(), Provider("alone")
     alone.errors = [RpcRateLimited("429", retry_after_s=7_200.0)]
     one = endpoints(clock, alone)
     for _ in range(3):
@@ -117,7 +101,7 @@ async def test_a_pause_that_the_only_one_asks_for_is_kept_but_not_for_ever() -> 
 
 async def test_what_one_refuses_another_may_answer_and_only_all_together_refuse() -> None:
     first, second = Provider("first"), Provider("second")
-    both = endpoints(StillClock(), first, second)
+    both = endpoints(FixedClock(), first, second)
     first.errors = [RpcRefused("no", -32601)]
     assert await name(both) == "second"
     first.errors, second.errors = [RpcRefused("no", -32601)], [RpcUnavailable("away")]
@@ -130,7 +114,7 @@ async def test_what_one_refuses_another_may_answer_and_only_all_together_refuse(
 
 async def test_one_of_another_cluster_is_never_asked_for_anything_else() -> None:
     first, second = Provider("first", cluster="other"), Provider("second")
-    both = endpoints(StillClock(), first, second)
+    both = endpoints(FixedClock(), first, second)
     assert await both.join("ours") == "ours"
     assert await name(both) == "second"
     assert first.asked == 0 and both.all[0].is_out
@@ -138,7 +122,7 @@ async def test_one_of_another_cluster_is_never_asked_for_anything_else() -> None
 
 
 async def test_the_cluster_is_compared_again_after_an_outage() -> None:
-    clock, first, second = StillClock(), Provider("first"), Provider("second")
+    clock, first, second = FixedClock(), Provider("first"), Provider("second")
     both = endpoints(clock, first, second)
     await both.join(None)
     assert await name(both) == "first"
@@ -154,18 +138,18 @@ async def test_the_cluster_is_compared_again_after_an_outage() -> None:
 
 async def test_where_all_are_of_another_cluster_the_node_does_not_start() -> None:
     with pytest.raises(WrongCluster, match="first is of other"):
-        await endpoints(StillClock(), Provider("first", cluster="other")).join("ours")
+        await endpoints(FixedClock(), Provider("first", cluster="other")).join("ours")
 
 
 async def test_where_all_are_out_it_is_said_why() -> None:
-    only = endpoints(StillClock(), Provider("first"))
+    only = endpoints(FixedClock(), Provider("first"))
     only.all[0].take_out("it was outvoted")
     with pytest.raises(RpcUnavailable, match="first: it was outvoted"):
         await name(only)
 
 
 async def test_what_is_sent_goes_to_every_one_that_is_well() -> None:
-    clock, providers = StillClock(), [Provider("first"), Provider("second"), Provider("third")]
+    clock, providers = FixedClock(), [Provider("first"), Provider("second"), Provider("third")]
     all_three = endpoints(clock, *providers)
     providers[0].errors = [RpcUnavailable("away")]
     await all_three.tell_all(NAME)
@@ -175,14 +159,14 @@ async def test_what_is_sent_goes_to_every_one_that_is_well() -> None:
 
 
 async def test_a_send_that_nobody_took_raises() -> None:
-    clock, first = StillClock(), Provider("first")
+    clock, first = FixedClock(), Provider("first")
     first.errors = [RpcUnavailable("away")]
     with pytest.raises(RpcUnavailable):
         await endpoints(clock, first).tell_all(NAME)
 
 
 async def test_no_more_requests_leave_than_the_budget_allows() -> None:
-    clock = StillClock()
+    clock = FixedClock()
     budget = Budget(per_s=10.0, clock=clock)
     started = clock.now
     for _ in range(110):
@@ -213,7 +197,7 @@ async def test_what_is_urgent_goes_first_and_what_came_first_goes_before_its_lik
 
 async def test_who_waits_for_an_endpoint_that_fails_does_not_try_it_in_turn() -> None:
     first = Provider("first")
-    only = endpoints(StillClock(), first)
+    only = endpoints(FixedClock(), first)
     await only.join(None)
     tries, opened = 0, asyncio.Event()
 

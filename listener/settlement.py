@@ -17,6 +17,7 @@ from listener.look import Look
 from listener.steps import Steps
 from shared.clock import Clock
 from shared.errors import ChainError, ComputeError, StateConflict
+from shared.ids import Attempt
 from shared.logs import fields
 
 AT_ONCE: Final = 16
@@ -75,7 +76,8 @@ class Settlement:
             log.warning("not settled yet", extra=fields(**task.log_fields, owed=task.owed.value, error=str(error)))
 
     async def _stop(self, task: Task) -> None:
-        if not isinstance(await self._compute.stop(task.key, task.attempt, force=True), Storing):
+        held = await self._attempt_at_compute(task)
+        if not isinstance(await self._compute.stop(task.key, held, force=True), Storing):
             await self._steps.take(task, Decision((Owe(task.id, Owed.STOP, Owed.UNPAID),)))
 
     async def _acknowledge_unpaid(self, task: Task) -> None:
@@ -91,12 +93,21 @@ class Settlement:
                 return
         # Compute knows the objects of a pair, not of an attempt: an earlier one may have been paid for them.
         was_paid = await self._steps.journal.is_completed(task.pair_hash)
-        await self._compute.acknowledge(task.key, task.attempt, paid=was_paid)
+        await self._compute.acknowledge(task.key, await self._attempt_at_compute(task), paid=was_paid)
         await self._steps.take(task, on_unpaid(task))
 
     async def _acknowledge_paid(self, task: Task) -> None:
-        await self._compute.acknowledge(task.key, task.attempt, paid=True)
+        await self._compute.acknowledge(task.key, await self._attempt_at_compute(task), paid=True)
         await self._steps.take(task, Decision((Owe(task.id, Owed.PAID, Owed.NOTHING),)))
+
+    async def _attempt_at_compute(self, task: Task) -> Attempt:
+        """Under which number compute has it: a task that went on under a higher one while compute was away was never
+        posted again. What compute has under a still higher one is a later task's, and an operator's own is no task.
+        """
+        held = await self._compute.status(task.key, 0, None)
+        if held is None or held.requester != task.requester:
+            return task.attempt
+        return min(held.attempt, task.attempt)
 
 
 _PAY_OFF: Final = {

@@ -17,7 +17,7 @@ from listener.reconcile import reconcile
 from listener.settlement import FAILED_ELSEWHERE, PAID_ELSEWHERE, Settlement, on_final_account, on_unpaid
 from shared.errors import ComputeConflict, ComputeUnavailable
 from shared.ids import OPERATOR, Attempt, ExecutionId, Requester, Slot, TaskId
-from shared.messages import Stage, TaskResult, TaskSummary
+from shared.messages import Stage, TaskResult, TaskStatus, TaskSummary
 from tests.unit.journal_rows import NOW, assignment, result, signature, task_row
 from tests.unit.listener_world import OURS, World, running, until
 
@@ -76,7 +76,9 @@ def test_what_was_not_computed_is_no_loss(told: TaskResult | None) -> None:
     assert on_unpaid(task_row(State.CANCELLED, result=told)).changes == (Owe(1, Owed.UNPAID, Owed.NOTHING),)
 
 
-def settlement(world: World) -> Settlement:
+def settlement(world: World, held: TaskStatus | None = None) -> Settlement:
+    """`held`: what compute has of the pair."""
+    world.compute.answers["status"] = [held] * 9
     made = Settlement(world.steps, world.compute, world.look, world._now, world.clock)
     world.steps.tell(made.changed)
     return made
@@ -189,12 +191,40 @@ async def test_outputs_are_not_deleted_while_a_signature_for_them_may_have_been_
     world.shows(OURS.but(attempt=1500))
     made = settlement(world)
     await made._settle(await world.task())
-    assert world.compute.called == []
+    assert not world.compute.calls("acknowledge")
     (row,) = await world.journal.watched()
     await world.journal.apply(Observe(row.id, OutboxStatus.SIGNED, OutboxStatus.EXPIRED))
     world.compute.answers["acknowledge"] = [None]
     await made._settle(await world.task())
     assert world.compute.calls("acknowledge") == [[task.key, 1000, False]]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "requester", "named"),
+    [(900, OURS.requester, 900), (1100, OURS.requester, 1000), (0, OPERATOR, 1000)],
+    ids=["renumbered while compute was away", "a later task's", "an operator's own"],
+)
+async def test_compute_is_told_of_the_number_that_it_knows(
+    world: World, attempt: int, requester: object, named: int
+) -> None:
+    task = await ended(world, State.CANCELLED, Owed.STOP)
+    world.shows(None)
+    world.compute.answers["stop"] = [Stopped()]
+    world.compute.answers["acknowledge"] = [None]
+    async with running(settlement(world, held(task, attempt, Requester(str(requester)))).run()):
+        await owes_nothing(world)
+    assert world.compute.calls("stop") == [[task.key, named, True]]
+    assert world.compute.calls("acknowledge") == [[task.key, named, False]]
+
+
+def held(of: Task, attempt: int, requester: Requester) -> TaskStatus:
+    return TaskStatus(
+        execution_id=of.execution_id,
+        task_id=of.task_id,
+        attempt=Attempt(attempt),
+        requester=requester,
+        stage=Stage.RUNNING,
+    )
 
 
 @pytest.mark.parametrize("answer", [ComputeUnavailable("away"), ComputeConflict("storing", {}), Storing()])

@@ -18,6 +18,9 @@ START_S: Final = 60.0
 DYNAMIC_PORTS: Final = 40
 """Ports for its gossip, repair and transaction sockets."""
 TICK_S: Final = 0.00625
+KEPT_SHREDS: Final = 1_000_000
+"""An empty slot has 32 or more. Of no more than the validator's own 10,000 the history is lost within minutes, and with
+it what a requester looks up there: by which transaction its task ended."""
 SLOT_S: Final = 0.4
 """As on the real clusters; a blockhash lives 150 slots."""
 
@@ -41,6 +44,7 @@ async def validator(
     command += ["--rpc-port", str(rpc_port), "--faucet-port", str(faucet_port), "--gossip-port", str(gossip_port)]
     command += ["--dynamic-port-range", f"{dynamic}-{dynamic + DYNAMIC_PORTS - 1}"]
     command += ["--ticks-per-slot", str(round(slot_s / TICK_S))]
+    command += ["--limit-ledger-size", str(KEPT_SHREDS)]
     chain = Chain(PROGRAM, f"http://127.0.0.1:{rpc_port}", f"ws://127.0.0.1:{websocket_port}")
     rpc = Rpc(chain.rpc_url, http)
 

@@ -20,6 +20,7 @@ def audit(books: Books, plan: Plan, calm_at: float) -> list[str]:
     return [
         *_journal_is_whole(books),
         *_ends_agree(books, attempts, rows),
+        *_as_assigned(attempts, rows),
         *_paid_once(attempts),
         *_paid_where_it_could_be(attempts, rows, plan, calm_at),
         *_objects(books),
@@ -53,6 +54,14 @@ def _ends_agree(
     for key, attempt in known.items():
         if attempt.completed is not None and rows.get(key, {}).get("state") != "paid":
             yield f"{key} was paid, the journal has {rows.get(key)}"
+
+
+def _as_assigned(attempts: list[Attempt], rows: dict[tuple[str, int], dict[str, object]]) -> Iterator[str]:
+    """No work was taken on the word of a provider that lied about it."""
+    for attempt in attempts:
+        row = rows.get((str(attempt.account), attempt.number))
+        if row is not None and row["reward"] != attempt.execution.reward:
+            yield f"{attempt.account} was taken for {row['reward']} lamports, not for {attempt.execution.reward}"
 
 
 def _paid_once(attempts: list[Attempt]) -> Iterator[str]:

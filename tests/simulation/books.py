@@ -148,7 +148,7 @@ class Books:
 
     def tasks(self) -> dict[tuple[str, int], dict[str, object]]:
         """Every task of the journal, those in its history too, by account and attempt."""
-        columns = "account, attempt, state, reason"
+        columns = "account, attempt, state, reason, reward"
         rows = self.rows(f"SELECT {columns} FROM history UNION ALL SELECT {columns} FROM tasks")
         return {(row["account"], row["attempt"]): dict(row) for row in rows}
 

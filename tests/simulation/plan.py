@@ -43,6 +43,7 @@ _LIES: Final = (
     ("lie: balance", 20.0, _NO_LEVEL),
     ("other cluster", 20.0, _NO_LEVEL),
 )
+_FORGERIES: Final = (("lie: reward", 20.0, _NO_LEVEL),)
 _WEBSOCKET_KINDS: Final = (
     ("down", 30.0, _NO_LEVEL),
     ("hang", 20.0, _NO_LEVEL),
@@ -137,6 +138,9 @@ def _providers(seed: int, count: int, chaos_s: float) -> tuple[tuple[Fault, ...]
     rng = _rng(seed, "liar")
     liar = rng.randrange(count) if count > 1 and rng.random() < 0.5 else None
     lies = () if liar is None else _faults(rng, _LIES, chaos_s)
+    forger = _rng(seed, "forged accounts")
+    if lies and forger.random() < 0.5:
+        lies += _faults(forger, _FORGERIES, chaos_s)
     drawn = [_faults(_rng(seed, f"provider {at}"), _RPC_KINDS, chaos_s) for at in range(count)]
     return tuple(
         faults + lies if at == liar else tuple(fault for fault in faults if not _overlaps(fault, lies))

@@ -4,7 +4,7 @@ import base64
 import random
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from solders.pubkey import Pubkey
@@ -14,7 +14,7 @@ from listener.chain import base58
 from listener.chain.rpc import CLOCK_SYSVAR
 from tests.simulation.chain import Block, Chain, Landed
 from tests.simulation.faults import Faults
-from tests.simulation.program_model import Cell
+from tests.simulation.program_model import PROGRAM_ID, Cell, Execution
 from tests.simulation.runtime import SignedTransaction
 
 SYSVAR_OWNER: Final = Pubkey.from_string("Sysvar1111111111111111111111111111111111111")
@@ -93,7 +93,10 @@ class Provider:
             return Cell(1_169_280, SYSVAR_OWNER, clock)
         if self.faults.lies("account missing"):
             return None
-        return block.cells.get(address)
+        cell = block.cells.get(address)
+        if cell is not None and cell.owner == PROGRAM_ID and self.faults.lies("reward"):
+            return _with_ten_rewards(cell)
+        return cell
 
     def _account(self, view: View, params: list[Any]) -> Any:
         block = self._block(view, params)
@@ -296,3 +299,10 @@ def _forged_status(view: View) -> dict[str, Any]:
         "status": {"Ok": None},
         "confirmationStatus": "finalized",
     }
+
+
+def _with_ten_rewards(cell: Cell) -> Cell:
+    """An account that is whole, and promises what nobody locked."""
+    execution = Execution.read(cell.data)
+    richer = replace(execution, reward=10 * execution.reward)
+    return Cell(cell.lamports + 9 * execution.reward, cell.owner, bytes(richer))

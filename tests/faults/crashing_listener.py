@@ -36,6 +36,9 @@ if __name__ == "__main__":
     points = Points()
     count_commits(points)
     count_requests(points)
+    from listener import catch_up
     from listener.__main__ import main
 
+    # Each backfill then has pages between which it marks how far it is.
+    catch_up.FIRST_PAGE = catch_up.MAX_SIGNATURES = 1  # type: ignore[misc]
     main()

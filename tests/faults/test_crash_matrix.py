@@ -36,7 +36,15 @@ REPEATS = 100 if FULL else 2
 """What comes again and again whatever the task does is a point so often in one run."""
 EVERY = {} if FULL else {"cancelled": 24, "missed": 16, "failed": 12, "paid": 8}
 """Only one point in so many is taken, of those that wait for long the fewest; the seed says which."""
-AGAIN_AND_AGAIN = ("INSERT INTO cursor", "SET verified_slot", "sendTransaction", "PRAGMA user_version")
+ONLY = os.environ.get("FAULTS_POINTS", "")
+"""Points with these words in them, where not all are wanted."""
+AGAIN_AND_AGAIN = (
+    "INSERT INTO cursor",
+    "INSERT INTO page_mark",
+    "SET verified_slot",
+    "sendTransaction",
+    "PRAGMA user_version",
+)
 CALM = {
     "SPLITUP_BACKFILL_INTERVAL_S": "5",
     "SPLITUP_LIST_INTERVAL_S": "5",
@@ -83,12 +91,12 @@ class Matrix:
 
 
 def sampled(passed: Sequence[str], every: int, seed: str) -> list[str]:
-    points = [
-        point
-        for point in dict.fromkeys(passed)
-        if not any(words in point for words in AGAIN_AND_AGAIN) or int(point.rpartition("#")[2]) <= REPEATS
-    ]
+    points = [point for point in dict.fromkeys(passed) if ONLY in point and not _has_come_often(point)]
     return random.Random(seed).sample(points, -(-len(points) // every))
+
+
+def _has_come_often(point: str) -> bool:
+    return any(words in point for words in AGAIN_AND_AGAIN) and int(point.rpartition("#")[2]) > REPEATS
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

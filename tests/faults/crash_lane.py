@@ -14,7 +14,7 @@ from cli.localnet import LocalNetwork
 from shared.ids import TaskKey
 from tests.e2e.desk import Desk, until
 from tests.faults.chain_records import landed_of
-from tests.faults.node import READY_S, FaultyNode, Process
+from tests.faults.node import FaultyNode, Process
 from tests.faults.points import AT, PASSED
 from tests.faults.scenarios import Scenario
 
@@ -75,7 +75,7 @@ class Lane:
             for process in (node.compute, node.listener):
                 if process is not victim and process.child is None:
                     await process.start()
-            await until(self._computes, "compute is ready, in one of its lives", READY_S)
+            await until(self._computes, "compute is ready, in one of its lives", SETTLED_WITHIN_S)
             pair = await crash.scenario.begin(self.desk, node)
             await self._settle(folder / "journal.sqlite", pair, keeping)
             faults = await self._faults(crash.scenario, pair, folder / "journal.sqlite", before)

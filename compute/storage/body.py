@@ -1,49 +1,37 @@
-"""The body of a PUT, read piece by piece out of the caller's memory."""
+"""The body of a PUT: several parts as one, sent piece by piece out of the caller's memory."""
 
-import io
-from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate
+import hashlib
+from collections.abc import Iterator, Sequence
 
 from compute.storage.threads import CHUNK_BYTES, Stop
 
 
-class PartsBody(io.RawIOBase):
-    """A seekable reader of several parts as one. It stops with its transfer, and then lets go of the memory."""
+class Body:
+    """`parts` one after the other. Nothing is copied; the parts are touched only as `Stop.touching` allows."""
 
-    def __init__(self, parts: Sequence[bytes | memoryview], stop: Stop) -> None:
+    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
         self._parts = [memoryview(part) for part in parts if len(part)]
-        self._ends = list(accumulate(len(part) for part in self._parts))
-        self._size = self._ends[-1] if self._ends else 0
-        self._stop = stop
-        self._position = 0
+        self.size = sum(map(len, self._parts))
 
-    def readable(self) -> bool:
-        return True
+    def pieces(self) -> Iterator[memoryview]:
+        """All bytes in their order, at most a chunk at once."""
+        for part in self._parts:
+            for begin in range(0, len(part), CHUNK_BYTES):
+                yield part[begin : begin + CHUNK_BYTES]
 
-    def seekable(self) -> bool:
-        return True
+    def section(self, begin: int, end: int) -> "Body":
+        """The bytes from `begin` to `end` as a body of their own."""
+        found: list[memoryview] = []
+        offset = 0
+        for part in self._parts:
+            if offset < end and begin < offset + len(part):
+                found.append(part[max(begin - offset, 0) : end - offset])
+            offset += len(part)
+        return Body(found)
 
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        self._stop.unstoppable = False
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, of one part and one chunk; empty at the end."""
-        index = bisect_right(self._ends, self._position)
-        if index == len(self._parts):
-            return b""
-        part = self._parts[index]
-        begin = self._position - (self._ends[index] - len(part))
-        length = CHUNK_BYTES if size < 0 else min(size, CHUNK_BYTES)
-        with self._stop.touching():
-            chunk = bytes(part[begin : begin + length])
-        self._position += len(chunk)
-        # From here the server may hold all of it: only the answer can tell.
-        self._stop.unstoppable = self._position == self._size
-        return chunk
+    def sha256(self, stop: Stop) -> str:
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            with stop.touching():
+                digest.update(piece)
+        return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""`s3://` objects on any S3-compatible server: requests in threads, retried, large reads by ranges at once."""
+"""`s3://` objects on any S3-compatible server: requests in threads, retried, large objects in ranges and parts."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from compute.storage.groups import one_error_group
 from compute.storage.retry import ONE_ATTEMPT, PATIENT, RetryPolicy, retried
+from compute.storage.s3http import S3Http
 from compute.storage.s3requests import RangeAnswer, S3Requests
 from compute.storage.store import ObjectStart
 from compute.storage.threads import Stop, in_thread
@@ -41,7 +42,8 @@ class S3Storage:
         self._places = {place.bucket: place for place in reversed(places)}
         self._policy = policy
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
-        self._requests = S3Requests(endpoint_url, region, path_style=path_style, connections=THREADS)
+        self._http = S3Http(endpoint_url, region, path_style=path_style, connections=THREADS)
+        self._requests = S3Requests(self._http)
 
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         buffer = bytearray(length)
@@ -77,7 +79,7 @@ class S3Storage:
 
     async def delete(self, uri: ObjectUri) -> None:
         with suppress(InputMissing):
-            await self._run(uri, lambda _: self._requests.delete(uri), ONE_ATTEMPT)
+            await self._run(uri, lambda stop: self._requests.delete(uri, stop), ONE_ATTEMPT)
 
     async def probe(self) -> None:
         async with one_error_group() as group:
@@ -86,11 +88,12 @@ class S3Storage:
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
+        self._http.close()
 
     async def _probe_place(self, uri: ObjectUri) -> None:
         # That there is no such object is an answer, and an answer is all that is asked for.
         with suppress(InputMissing):
-            await self._run(uri, lambda _: self._requests.size(uri), ONE_ATTEMPT)
+            await self._run(uri, lambda stop: self._requests.size(uri, stop), ONE_ATTEMPT)
 
     async def _run(self, uri: ObjectUri, work: Callable[[Stop], T], policy: RetryPolicy | None = None) -> T:
         async def attempt() -> T:

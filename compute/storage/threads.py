@@ -60,7 +60,8 @@ class Stop:
         """Stop the thread; returns once it is certain that it does not touch the caller's memory any more."""
         with self._lock:
             self._set = True
-            if self._interrupt is not None:
+            # What can no longer be prevented is waited for instead: its answer must come through.
+            if self._interrupt is not None and not self.unstoppable:
                 # The connection may have gone by itself in the same moment.
                 with suppress(OSError, ValueError, RuntimeError):
                     self._interrupt()

@@ -1,7 +1,10 @@
 """S3 storage against answers that no well-behaved server gives on demand, from a scripted one."""
 
 import asyncio
+import base64
 import hashlib
+import ssl
+import zlib
 from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +20,7 @@ from compute.tensors import load, read_header
 from shared.backoff import Backoff
 from shared.errors import InputInvalid, InputMissing, StorageUnavailable
 from shared.uris import parse_object_uri, parse_prefix
+from tests.certificate import self_signed
 
 OBJECT = parse_object_uri("s3://tensors/public/object")
 CONTENT = bytes(range(100))
@@ -37,6 +41,9 @@ class ScriptedServer:
     connections: set[asyncio.Task] = field(default_factory=set)
     cuts: list[int] = field(default_factory=list)
     """For each next request: its answer ends after so many bytes."""
+    bodies: list[bytes] = field(default_factory=list)
+    keeps_open: bool = False
+    reads_bodies: bool = True
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections.add(asyncio.current_task())
@@ -48,15 +55,25 @@ class ScriptedServer:
             await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._answer(reader, writer)
+        while self.keeps_open:
+            await self._answer(reader, writer)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.rstrip().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        await reader.readexactly(int(headers.get("content-length", 0)))
+        if self.reads_bodies:
+            self.bodies.append(await reader.readexactly(int(headers.get("content-length", 0))))
         method, path, _ = first.split(" ")
         request = Request(method, path, headers)
         self.requests.append(request)
         status, extra, body = self.answer(request)
-        fields = {"Content-Length": str(len(body)), "Connection": "close", **extra}
+        fields = {
+            "Content-Length": str(len(body)),
+            "Connection": "keep-alive" if self.keeps_open else "close",
+            **extra,
+        }
         lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items() if value)]
         raw = "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else body)
         writer.write(raw[: self.cuts.pop(0)] if self.cuts else raw)
@@ -64,14 +81,14 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted(answer):
+async def scripted(answer, tls: ssl.SSLContext | None = None):
     """A scripted server and storage on it."""
     script = ScriptedServer(answer)
-    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0, ssl=tls)
     script.port = server.sockets[0].getsockname()[1]
     storage = S3Storage(
         [parse_prefix("s3://tensors")],
-        endpoint_url=f"http://127.0.0.1:{script.port}",
+        endpoint_url=f"{'https' if tls else 'http'}://127.0.0.1:{script.port}",
         region="us-east-1",
         path_style=True,
         policy=RetryPolicy(patience_s=0.5),
@@ -176,11 +193,11 @@ async def test_a_range_other_than_the_one_asked_for_is_never_taken(content_range
             await storage.read_range(OBJECT, 5, 10)
 
 
-@pytest.mark.parametrize(("length", "why"), [("10", "9 read, but total"), ("", "after 9 of 10 bytes")])
-async def test_a_body_shorter_than_announced_is_never_taken(length, why):
+@pytest.mark.parametrize("length", ["10", ""])
+async def test_a_body_shorter_than_announced_is_never_taken(length):
     answer = (206, {"Content-Range": "bytes 5-14/100", "Content-Length": length}, CONTENT[5:14])
     async with scripted(lambda _: answer) as (_, storage):
-        with pytest.raises(StorageUnavailable, match=why):
+        with pytest.raises(StorageUnavailable, match="after 9 of 10 bytes"):
             await storage.read_range(OBJECT, 5, 10)
 
 
@@ -294,3 +311,121 @@ async def test_a_delete_is_asked_for_once_and_what_is_not_there_is_deleted():
             await storage.delete(OBJECT)
         await storage.delete(OBJECT)
         assert [request.method for request in script.requests] == ["DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("crc32", base64.b64encode(zlib.crc32(CONTENT).to_bytes(4, "big")).decode()),
+        ("sha256", base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()),
+    ],
+)
+async def test_a_checksum_that_the_server_gives_for_the_whole_object_is_compared(name, right):
+    def answer(turned):
+        def answered(request):
+            status, headers, body = ranged(request, CONTENT[:-1] + b"\0" if turned else CONTENT)
+            return status, {**headers, f"x-amz-checksum-{name}": right}, body
+
+        return answered
+
+    async with scripted(in_turn(answer(True), answer(False))) as (script, storage):
+        assert (await storage.read_start(OBJECT, 200)).data == CONTENT
+        assert len(script.requests) == 2
+    async with scripted(answer(True)) as (_, storage):
+        with pytest.raises(StorageUnavailable, match=f"the body has the {name}"):
+            await storage.read_start(OBJECT, 200)
+
+
+async def test_a_checksum_of_parts_or_of_a_piece_says_nothing_about_the_bytes_that_were_read():
+    def answer(request):
+        status, headers, body = ranged(request)
+        return status, {**headers, "x-amz-checksum-crc32": "AAAAAA==-3", "x-amz-checksum-sha256": "x"}, body
+
+    async with scripted(answer) as (_, storage):
+        assert await storage.read_range(OBJECT, 0, 10) == CONTENT[:10]
+
+    def composite(request):
+        status, headers, body = ranged(request)
+        return status, {**headers, "x-amz-checksum-crc32": "A", "x-amz-checksum-type": "COMPOSITE"}, body
+
+    async with scripted(composite) as (_, storage):
+        assert (await storage.read_start(OBJECT, 200)).data == CONTENT
+
+
+async def test_a_body_is_signed_by_the_hash_that_its_name_promises_or_by_its_own():
+    named = parse_object_uri(f"s3://tensors/public/{hashlib.sha256(b'other').hexdigest()}.safetensors")
+    async with scripted(lambda _: (200, {}, b"")) as (script, storage):
+        await storage.put_new(OBJECT, [b"ab", memoryview(b"c"), b""])
+        await storage.put_new(named, [b"abc"])
+        hashes = [request.headers["x-amz-content-sha256"] for request in script.requests]
+        assert hashes == [hashlib.sha256(b"abc").hexdigest(), hashlib.sha256(b"other").hexdigest()]
+        assert script.bodies == [b"abc", b"abc"]
+
+
+async def test_requests_go_over_one_connection_and_one_that_was_dropped_is_replaced():
+    async with scripted(ranged) as (script, storage):
+        script.keeps_open = True
+        for _ in range(5):
+            assert await storage.read_range(OBJECT, 3, 4) == CONTENT[3:7]
+        assert len(script.connections) == 1
+        for connection in script.connections:
+            connection.cancel()
+        await asyncio.sleep(0.05)
+        assert await storage.read_range(OBJECT, 3, 4) == CONTENT[3:7]
+        # The dead one cost no failed request.
+        assert (len(script.connections), len(script.requests)) == (2, 6)
+
+
+async def test_a_refusal_before_the_body_was_read_is_told_as_what_it_is():
+    async with scripted(lambda _: error(403, "AccessDenied")) as (script, storage):
+        script.reads_bodies = False
+        with pytest.raises(StorageUnavailable, match="403 AccessDenied"):
+            await storage.put_new(OBJECT, [bytes(8 << 20)])
+
+
+async def test_an_endless_error_document_is_not_read_to_its_end():
+    async with scripted(lambda _: (400, {"Content-Length": str(1 << 40)}, b"<" * (8 << 20))) as (_, storage):
+        async with asyncio.timeout(10):
+            with pytest.raises(StorageUnavailable, match="400"):
+                await storage.read_range(OBJECT, 0, 1)
+
+
+async def test_over_tls_the_server_must_be_who_it_says_and_bodies_go_unsigned(tmp_path, monkeypatch):
+    certificate, key = self_signed(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    content = bytes(3 << 20)
+    async with scripted(lambda request: ranged(request, content), context) as (script, storage):
+        with pytest.raises(StorageUnavailable, match="AWS_CA_BUNDLE"):
+            await storage.read_range(OBJECT, 0, 1)
+        assert script.requests == []
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+
+    def answer(request):
+        return (200, {}, b"") if request.method == "PUT" else ranged(request, content)
+
+    async with scripted(answer, context) as (script, storage):
+        assert await storage.read_range(OBJECT, 5, 2 << 20) == content[: 2 << 20]
+        assert await storage.put_new(OBJECT, [content]) is True
+        assert script.bodies[-1] == content
+        assert script.requests[-1].headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+
+
+async def test_a_read_over_tls_that_is_cancelled_ends_at_once(tmp_path, monkeypatch):
+    certificate, key = self_signed(tmp_path)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+
+    def half(request):
+        status, headers, body = ranged(request, bytes(1000))
+        return status, {**headers, "Content-Length": str(len(body))}, body[:500]
+
+    async with scripted(half, context) as (script, storage):
+        script.keeps_open = True
+        reading = asyncio.create_task(storage.read_range(OBJECT, 0, 1000))
+        await asyncio.sleep(1.0)
+        reading.cancel()
+        async with asyncio.timeout(1.0):
+            with pytest.raises(asyncio.CancelledError):
+                await reading

@@ -1,0 +1,202 @@
+"""One signed request to an S3 endpoint and its answer, of whose body no more is read than whoever asked wants."""
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from urllib.parse import urlsplit
+
+from compute.storage.body import Body
+from compute.storage.connections import CONNECT_TIMEOUT_S, Connections, interrupt
+from compute.storage.credentials import SdkCredentials
+from compute.storage.sigv4 import NO_BODY, UNSIGNED, Signer, encoded_query
+from compute.storage.threads import Stop
+from shared.errors import ConfigurationError
+from shared.uris import ObjectUri
+
+SILENCE_S = 30.0
+"""Longest silence of a server, also between a body and the answer to it."""
+MAX_SKEW_S = 240.0
+"""Servers refuse signatures from 5 to 15 minutes away from their own time."""
+MAX_TEXT_BYTES = 64 << 10
+"""Of an answer that is a document, such as an error's."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_CODE = re.compile(rb"<Code>([^<]{0,200})</Code>")
+
+
+class Refusal(Exception):
+    """The server answered with another status than 2xx."""
+
+    def __init__(self, status: int, code: str, *, clock_corrected: bool = False) -> None:
+        super().__init__(f"the server answered {status} {ascii(code)[1:81]}".rstrip("' "))
+        self.status = status
+        self.code = code
+        self.clock_corrected = clock_corrected
+        """Our time was too far off for a signature; from now on the server's is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Request:
+    method: str
+    uri: ObjectUri
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Names in lower case."""
+    body: Body | None = None
+    body_sha256: str | None = None
+    """Where it is known already."""
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
+    silence_s: float = SILENCE_S
+
+
+@dataclass
+class _Endpoint:
+    is_tls: bool
+    host: str
+    """With its port, unless that is the scheme's own."""
+    path: str
+    connections: Connections = field(repr=False)
+
+
+class S3Http:
+    """The endpoint, its keys and its connections. Where AWS's own is meant it is looked up at the first request."""
+
+    def __init__(self, endpoint_url: str | None, region: str, *, path_style: bool, connections: int) -> None:
+        self._endpoint_url = endpoint_url
+        self._region = region
+        self._path_style = path_style
+        self._kept = connections
+        self._credentials = SdkCredentials()
+        self._signer = Signer(region)
+        self._lock = threading.Lock()
+        self._made: _Endpoint | None = None
+        self._closed = False
+        self.offset_s = 0.0
+        """Server's time less this machine's, once a server complained."""
+
+    @property
+    def is_tls(self) -> bool:
+        return self._endpoint().is_tls
+
+    @contextmanager
+    def answered(self, request: S3Request, stop: Stop) -> Iterator[HTTPResponse]:
+        """The answer, if it is a 2xx one; else Refusal. A body left unread costs the connection."""
+        endpoint = self._endpoint()
+        host, path = self._place(endpoint, request.uri)
+        query = encoded_query(request.query)
+        head = self._head(endpoint, request, host, path, query, stop)
+        connection = endpoint.connections.take(host, request.connect_timeout_s, request.silence_s)
+        response: HTTPResponse | None = None
+        try:
+            # The socket, since the connection lets go of it where the server means to close it behind its answer.
+            with stop.interruptible(partial(interrupt, connection.sock)):
+                target = f"{path}?{query}" if query else path
+                response = _exchanged(connection, request, target, head, stop)
+                if not 200 <= response.status < 300:
+                    raise self._refusal(response)
+                yield response
+        finally:
+            if response is not None and response.isclosed() and not response.will_close:
+                endpoint.connections.give_back(host, connection)
+            else:
+                # The response first: it holds the socket where the connection has let go of it.
+                if response is not None:
+                    response.close()
+                connection.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._made is not None:
+                self._made.connections.close()
+
+    def _endpoint(self) -> _Endpoint:
+        with self._lock:
+            if self._made is None:
+                url = urlsplit(self._endpoint_url or self._credentials.endpoint_of(self._region))
+                if url.scheme not in DEFAULT_PORTS or not url.hostname:
+                    raise ConfigurationError(
+                        f"SPLITUP_S3_ENDPOINT_URL {url.geturl()} is no http:// or https:// URL"
+                    )
+                host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+                if url.port not in (None, DEFAULT_PORTS[url.scheme]):
+                    host += f":{url.port}"
+                is_tls = url.scheme == "https"
+                connections = Connections(tls=is_tls, kept=self._kept)
+                self._made = _Endpoint(is_tls, host, url.path.rstrip("/"), connections)
+            return self._made
+
+    def _place(self, endpoint: _Endpoint, uri: ObjectUri) -> tuple[str, str]:
+        # An ObjectUri has no character that would have to be encoded.
+        if self._path_style:
+            return endpoint.host, f"{endpoint.path}/{uri.bucket}/{uri.key}"
+        return f"{uri.bucket}.{endpoint.host}", f"{endpoint.path}/{uri.key}"
+
+    def _head(
+        self, endpoint: _Endpoint, request: S3Request, host: str, path: str, query: str, stop: Stop
+    ) -> dict[str, str]:
+        payload = NO_BODY
+        if request.body is not None:
+            payload = request.body_sha256 or (UNSIGNED if endpoint.is_tls else request.body.sha256(stop))
+        now = datetime.now(UTC) + timedelta(seconds=self.offset_s)
+        headers = {"host": host, **request.headers}
+        return self._signer.signed(request.method, path, query, headers, payload, self._credentials.keys(), now)
+
+    def _refusal(self, response: HTTPResponse) -> Refusal:
+        found = _CODE.search(response.read(MAX_TEXT_BYTES))
+        code = found.group(1).decode("utf-8", "replace") if found else ""
+        corrected = response.status == 403 and self._corrected_time(response.headers.get("date", ""))
+        return Refusal(response.status, code, clock_corrected=corrected)
+
+    def _corrected_time(self, date: str) -> bool:
+        """Take over the server's time if ours was too far off for a signature (HEAD gives no code that says so)."""
+        try:
+            server = parsedate_to_datetime(date)
+            skew_s = (server - datetime.now(UTC)).total_seconds() - self.offset_s
+        except (TypeError, ValueError):
+            return False
+        if abs(skew_s) < MAX_SKEW_S:
+            return False
+        self.offset_s += skew_s
+        return True
+
+
+def _exchanged(
+    connection: HTTPConnection, request: S3Request, target: str, head: Mapping[str, str], stop: Stop
+) -> HTTPResponse:
+    connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
+    for name, value in head.items():
+        connection.putheader(name, value)
+    if request.body is None:
+        connection.endheaders()
+        return connection.getresponse()
+    connection.putheader("content-length", str(request.body.size))
+    connection.endheaders()
+    try:
+        _send(connection, request.body, stop)
+    except (BrokenPipeError, ConnectionResetError) as broken:
+        # A server that refuses may say why before it has read all of the body.
+        stop.check()
+        try:
+            return connection.getresponse()
+        except (OSError, HTTPException):
+            raise broken from None
+    return connection.getresponse()
+
+
+def _send(connection: HTTPConnection, body: Body, stop: Stop) -> None:
+    left = body.size
+    if not left:
+        stop.unstoppable = True
+    for piece in body.pieces():
+        with stop.touching():
+            left -= len(piece)
+            # From here the server may hold all of it: only the answer can tell.
+            stop.unstoppable = left == 0
+            connection.send(piece)

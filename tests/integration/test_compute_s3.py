@@ -102,7 +102,7 @@ def test_a_server_that_is_not_there_is_told_by_ready_and_fails_the_task(server, 
     compute = ComputeProcess(tmp_path, **settings(f"http://127.0.0.1:{free_port()}"))
     compute.start()
     try:
-        until(lambda: "EndpointConnectionError" in compute.http.get("/ready").text, "the check names the fault")
+        until(lambda: "ConnectionRefusedError" in compute.http.get("/ready").text, "the check names the fault")
         assert compute.http.get("/ready").status_code == 503
         task = add_task(compute)
         task |= {"inputUris": [f"s3://{BUCKET}/in/{REQUESTER}/x", f"s3://{BUCKET}/in/public/y"]}

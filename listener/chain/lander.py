@@ -197,10 +197,15 @@ class Lander:
                         await self._end_expired([row])
 
     async def _end_expired(self, rows: list[Outbox]) -> None:
+        unexpired: list[Outbox] = []
         for row, has_expired in zip(rows, await self._have_expired(rows), strict=True):
             if has_expired:
                 task = await self._task_of(row)
                 await self._steps.take(task, on_expired(row, task))
+            else:
+                unexpired.append(row)
+        # What landed while nobody could be asked stands in the history, and in no endpoint's recent statuses.
+        await self._settle(unexpired)
 
     async def _task_of(self, row: Outbox) -> Task | None:
         return None if row.task is None else await self._steps.journal.task(row.task)

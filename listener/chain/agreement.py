@@ -56,15 +56,9 @@ class Agreement:
         self, question: Question[_T], at_least: Slot, commitment: Commitment, urgency: Urgency = Urgency.WORK
     ) -> _T:
         """What two endpoints agree on. Raises Disputed, or ChainError where none answers."""
-        two = self._endpoints.well()[:2]
-        if len(two) < 2:
-            answer = await self._endpoints.ask(lambda rpc: question.ask(rpc, at_least, commitment), urgency)
-            self.alone = _alone(two) if len(self._endpoints.all) > 1 else None
-            return answer
-        answers = await _ask(two, question, at_least, commitment, urgency)
+        answers = await self._of_two(question, at_least, commitment, urgency)
         if len(answers) < 2:
-            return await self._by_one(two, answers, question, at_least, commitment, urgency)
-        self.alone = None
+            return await self._by_one(answers, question, at_least, commitment, urgency)
         agreed = _agreed(question, answers)
         return await self._once_more(question, answers, commitment, urgency) if agreed is None else agreed
 
@@ -78,34 +72,43 @@ class Agreement:
             return await ask(rpc)
 
         question = Question("a value", read, same=lambda _: None, slot=lambda _: Slot(0))
+        answers = await self._of_two(question, Slot(0), "confirmed", urgency)
+        if len(answers) < 2:
+            return [await self._by_one(answers, question, Slot(0), "confirmed", urgency)]
+        return list(answers.values())
+
+    async def _of_two(
+        self, question: Question[_T], at_least: Slot, commitment: Commitment, urgency: Urgency
+    ) -> dict[Endpoint, _T]:
+        """Two answers, the next endpoint's in place of one that gives none. Fewer where fewer are well, or answer."""
         two = self._endpoints.well()[:2]
-        answers = await _ask(two, question, Slot(0), "confirmed", urgency)
+        if len(two) < 2:
+            return {}
+        answers = await _ask(two, question, at_least, commitment, urgency)
         if len(answers) < 2:
             others = [one for one in self._endpoints.well() if one not in two]
-            answers |= await _ask(others[: 2 - len(answers)], question, Slot(0), "confirmed", urgency)
-        is_alone = len(answers) < 2 and len(self._endpoints.all) > 1
-        self.alone = _alone(list(answers)) if is_alone else None
-        return list(answers.values()) or [await self._endpoints.ask(ask, urgency)]
+            answers |= await _ask(others[: 2 - len(answers)], question, at_least, commitment, urgency)
+        if len(answers) == 2:
+            self.alone = None
+        return answers
 
     async def _by_one(
         self,
-        asked: list[Endpoint],
         answers: dict[Endpoint, _T],
         question: Question[_T],
         at_least: Slot,
         commitment: Commitment,
         urgency: Urgency,
     ) -> _T:
-        """One of the two gave none: the next one decides with it, or it decides alone."""
-        others = [one for one in self._endpoints.well() if one not in asked]
-        answers |= await _ask(others[: 2 - len(answers)], question, at_least, commitment, urgency)
-        if not answers:
-            return await self._endpoints.ask(lambda rpc: question.ask(rpc, at_least, commitment), urgency)
-        if len(answers) == 1:
-            self.alone = _alone(list(answers))
-            return next(iter(answers.values()))
-        agreed = _agreed(question, answers)
-        return await self._once_more(question, answers, commitment, urgency) if agreed is None else agreed
+        """The only answer there is, else that of the first endpoint that gives one, be it well or not."""
+        if answers:
+            ((endpoint, answer),) = answers.items()
+            told_by = [endpoint]
+        else:
+            answer = await self._endpoints.ask(lambda rpc: question.ask(rpc, at_least, commitment), urgency)
+            told_by = self._endpoints.well()
+        self.alone = _alone(told_by) if len(self._endpoints.all) > 1 else None
+        return answer
 
     async def _once_more(
         self, question: Question[_T], answers: dict[Endpoint, _T], commitment: Commitment, urgency: Urgency

@@ -94,6 +94,28 @@ async def test_where_one_of_three_is_silent_the_other_two_decide() -> None:
     assert court.agreement.alone is None
 
 
+async def test_once_a_third_answers_in_a_silent_one_s_place_nobody_decides_alone() -> None:
+    one, two, three = Witness("assigned"), Witness("assigned"), Witness("assigned")
+    one.is_silent = two.is_silent = True
+    court = Court(one, two, three)
+    await court.hears()
+    assert court.agreement.alone is not None and court.agreement.alone.startswith("endpoint 2 decides alone")
+    two.is_silent = False
+    court.clock.now += 60
+    await court.hears()
+    assert court.agreement.alone is None
+
+
+async def test_a_single_endpoint_that_refuses_is_asked_once() -> None:
+    only = Witness("assigned", slot=40)
+    court = Court(only)
+    with pytest.raises(RpcRefused):
+        await court.hears()
+    with pytest.raises(RpcRefused):
+        await court.agreement.each(lambda rpc: rpc.told(Slot(50), "confirmed"))  # type: ignore[attr-defined]
+    assert len(only.asked) == 2
+
+
 async def test_where_both_are_silent_the_question_has_no_answer() -> None:
     one, other = Witness("assigned"), Witness("assigned")
     one.is_silent = other.is_silent = True

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from listener.aiohttp_transport import AiohttpTransport
 from shared.errors import ComputeBusy, ComputeConflict, ComputeRefused, ComputeUnavailable
 from shared.ids import Attempt, TaskKey
 from shared.messages import Readiness, Stage, TaskRequest, TaskResult, TaskStatus, TaskSummary
@@ -53,8 +54,7 @@ def compute_http(url: str, token: str) -> httpx.AsyncClient:
         base_url=url,
         headers={"Authorization": f"Bearer {token}"},
         timeout=_timeout(ANSWER_TIMEOUT_S),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-        trust_env=False,
+        transport=AiohttpTransport(),
     )
 
 

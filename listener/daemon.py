@@ -7,9 +7,11 @@ import random
 import socket
 from contextlib import AsyncExitStack
 from typing import Final
+from urllib.request import getproxies
 
 import httpx
 
+from listener.aiohttp_transport import AiohttpTransport
 from listener.chain.feed import websocket
 from listener.chain.idl import load_idl
 from listener.chain.keyfile import load_keypair, parse_public_key
@@ -60,8 +62,12 @@ async def run(settings: ListenerSettings) -> None:
 
 def rpc_http() -> httpx.AsyncClient:
     """What endpoints are asked with."""
+    transport = AiohttpTransport()
+    mounts = dict.fromkeys(NO_PROXY_FOR_LOOPBACK, transport)
+    if not getproxies():  # httpx itself knows the way through a proxy
+        mounts["all://"] = transport
     timeout = httpx.Timeout(RPC_TIMEOUT_S, connect=RPC_CONNECT_TIMEOUT_S)
-    return httpx.AsyncClient(timeout=timeout, mounts=NO_PROXY_FOR_LOOPBACK)
+    return httpx.AsyncClient(timeout=timeout, mounts=mounts)
 
 
 async def _live(

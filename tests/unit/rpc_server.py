@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from listener.chain.rpc import Rpc
+from listener.daemon import rpc_http
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class RpcServer:
 
 @asynccontextmanager
 async def running_rpc() -> AsyncIterator[RpcServer]:
-    async with httpx.AsyncClient(trust_env=False, timeout=10.0) as http:
+    async with rpc_http() as http:
         served = RpcServer(Rpc("", http))
         listening = await asyncio.start_server(served.serve, "127.0.0.1", 0)
         async with listening:

@@ -1,4 +1,4 @@
-"""Deleting objects that belong to no result. What cannot be deleted now is tried again later."""
+"""Deleting objects, and ending uploads, that belong to no result. What does not succeed now is tried again later."""
 
 import logging
 
@@ -14,15 +14,22 @@ log = logging.getLogger(__name__)
 
 async def delete_leftovers(results: Results, storage: Storage, key: TaskKey) -> None:
     """Delete what the pair's runs created and no result keeps. Nothing of the pair may be stored meanwhile."""
-    # All at once: the pair waits for as long as one silent answer may take, not for one after the other.
-    async with one_error_group() as group:
-        for created in await results.to_delete(key):
-            group.create_task(_delete(results, storage, created))
+    found = await results.to_delete(key)
+    # Uploads first: one that has ended makes no object any more.
+    for are_uploads in (True, False):
+        # All at once: the pair waits for as long as one silent answer may take, not for one after the other.
+        async with one_error_group() as group:
+            for created in found:
+                if (created.upload_id is not None) == are_uploads:
+                    group.create_task(_delete(results, storage, created))
 
 
 async def _delete(results: Results, storage: Storage, created: CreatedObject) -> None:
     try:
-        await storage.delete(created.uri)
+        if created.upload_id is None:
+            await storage.delete(created.uri)
+        else:
+            await storage.abort_upload(created.uri, created.upload_id)
     except TaskError as exc:
         log.warning(
             "an object could not be deleted; it will be tried again",

@@ -95,7 +95,8 @@ class Pipeline:
         async def put(uri: ObjectUri, parts: Parts) -> None:
             deadline.check_margin()
             untouched.discard(uri)
-            if not await self._storage.put_new(uri, parts) and uri not in known:
+            created = await self._storage.put_new(uri, parts, self._results.uploads_of(request.key))
+            if not created and uri not in known:
                 untouched.add(uri)
 
         try:

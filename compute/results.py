@@ -1,7 +1,8 @@
 """What compute keeps on disk until it is acknowledged: results, and the objects that a pair's runs created.
 
 One SQLite file, used by one thread. An object is written down before its PUT, and is kept from when its run ended
-with a result; what is not kept while its run is over is to be deleted.
+with a result; what is not kept while its run is over is to be deleted. An upload in parts is written down before its
+first part, until it has ended; one that is there while no run of its pair is on is to be aborted.
 """
 
 import asyncio
@@ -38,6 +39,13 @@ CREATE TABLE IF NOT EXISTS objects (
     kept INTEGER NOT NULL,          -- 1 once that run ended with a result
     PRIMARY KEY (execution_id, task_id, uri)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS uploads (
+    execution_id TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    uri TEXT NOT NULL,
+    upload_id TEXT NOT NULL,        -- S3's, of an upload in parts that has not ended
+    PRIMARY KEY (execution_id, task_id, uri, upload_id)
+) STRICT;
 """
 
 _ALL_RESULTS = "SELECT status, content, expires_at FROM results"
@@ -59,6 +67,10 @@ _FORGET_KEPT_OBJECT = "DELETE FROM objects WHERE (execution_id, task_id, uri, ke
 _FORGET_OBJECT = "DELETE FROM objects WHERE (execution_id, task_id, uri, kept) = (?, ?, ?, 0)"
 _FORGET_OBJECT_OF_RUN = "DELETE FROM objects WHERE (execution_id, task_id, uri, run, kept) = (?, ?, ?, ?, 0)"
 
+_BEGIN_UPLOAD = "INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)"
+_END_UPLOAD = "DELETE FROM uploads WHERE (execution_id, task_id, uri, upload_id) = (?, ?, ?, ?)"
+_UPLOADS = "SELECT execution_id, task_id, uri, upload_id FROM uploads"
+
 T = TypeVar("T")
 
 
@@ -78,6 +90,8 @@ class StoredResult:
 class CreatedObject:
     key: TaskKey
     uri: ObjectUri
+    upload_id: str | None = None
+    """Not the object is meant, but an upload in parts that would make it."""
 
 
 class Results:
@@ -167,18 +181,30 @@ class Results:
 
         await self._run(work)
 
+    def uploads_of(self, key: TaskKey) -> "PairUploads":
+        return PairUploads(self, key)
+
+    async def begin_upload(self, key: TaskKey, uri: ObjectUri, upload_id: str) -> None:
+        await self._write((_BEGIN_UPLOAD, (*_columns(key), str(uri), upload_id)))
+
+    async def end_upload(self, key: TaskKey, uri: ObjectUri, upload_id: str) -> None:
+        await self._write((_END_UPLOAD, (*_columns(key), str(uri), upload_id)))
+
     async def to_delete(self, key: TaskKey | None = None) -> list[CreatedObject]:
-        """Objects that are not kept, of one pair or of all."""
+        """Uploads that have not ended and objects that are not kept, of one pair or of all."""
 
         def work() -> list[CreatedObject]:
-            rows = self._db.execute(_OBJECTS_TO_DELETE).fetchall()
-            found = [CreatedObject(_key(row), parse_object_uri(row[2])) for row in rows]
+            rows = [*self._db.execute(_UPLOADS), *self._db.execute(_OBJECTS_TO_DELETE)]
+            found = [CreatedObject(_key(row), parse_object_uri(row[2]), *row[3:]) for row in rows]
             return [created for created in found if key in (None, created.key)]
 
         return await self._run(work)
 
     async def deleted(self, created: CreatedObject) -> None:
-        await self._write((_FORGET_OBJECT, (*_columns(created.key), str(created.uri))))
+        if created.upload_id is None:
+            await self._write((_FORGET_OBJECT, (*_columns(created.key), str(created.uri))))
+        else:
+            await self.end_upload(created.key, created.uri, created.upload_id)
 
     async def expire(self, now: float) -> list[tuple[TaskKey, Attempt]]:
         """Drop the results whose day is over, with the list of their objects; the objects stay."""
@@ -213,6 +239,20 @@ class Results:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as exc:
             raise StateUnavailable(f"SPLITUP_STATE_DIR cannot be used: {exc}; make room on its disk") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class PairUploads:
+    """The uploads in parts of one pair, as storage writes them down."""
+
+    results: Results
+    key: TaskKey
+
+    async def begin_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        await self.results.begin_upload(self.key, uri, upload_id)
+
+    async def end_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        await self.results.end_upload(self.key, uri, upload_id)
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import TypeVar
 
 from compute.storage.retry import ONE_ATTEMPT, PATIENT, RetryPolicy, Transient, retried
-from compute.storage.store import ObjectStart
+from compute.storage.store import NO_BOOK, ObjectStart, UploadBook
 from compute.storage.threads import CHUNK_BYTES, Stop, in_thread
 from shared.errors import InputInvalid, InputMissing, StorageUnavailable, TaskError
 from shared.uris import ObjectUri, relative_key
@@ -71,12 +71,20 @@ class FileStorage:
 
         await self._run(uri, work)
 
-    async def put_new(self, uri: ObjectUri, parts: Sequence[bytes | memoryview]) -> bool:
+    async def put_new(
+        self,
+        uri: ObjectUri,
+        parts: Sequence[bytes | memoryview],
+        book: UploadBook = NO_BOOK,  # noqa: ARG002 # a file is never uploaded in parts
+    ) -> bool:
         def work(stop: Stop) -> bool:
             with self._folder(uri, create=True) as (folder, name):
                 return _write_new(folder, name, parts, stop)
 
         return await self._run(uri, work, absent=StorageUnavailable)
+
+    async def abort_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        """There is none."""
 
     async def delete(self, uri: ObjectUri) -> None:
         """Also removes what a put of this object left behind when its process was killed."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from compute.storage.groups import one_error_group
-from compute.storage.store import ObjectStart, Storage
+from compute.storage.store import NO_BOOK, ObjectStart, Storage, UploadBook
 from shared.errors import StorageUnavailable
 from shared.uris import ObjectUri
 
@@ -29,8 +29,13 @@ class RoutedStorage:
     async def read_into(self, uri: ObjectUri, start: int, view: memoryview, version: str | None = None) -> None:
         await self._storage(uri).read_into(uri, start, view, version)
 
-    async def put_new(self, uri: ObjectUri, parts: Sequence[bytes | memoryview]) -> bool:
-        return await self._storage(uri).put_new(uri, parts)
+    async def put_new(
+        self, uri: ObjectUri, parts: Sequence[bytes | memoryview], book: UploadBook = NO_BOOK
+    ) -> bool:
+        return await self._storage(uri).put_new(uri, parts, book)
+
+    async def abort_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        await self._storage(uri).abort_upload(uri, upload_id)
 
     async def delete(self, uri: ObjectUri) -> None:
         await self._storage(uri).delete(uri)

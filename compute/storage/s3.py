@@ -7,12 +7,14 @@ from contextlib import suppress
 from typing import TypeVar
 
 from compute.storage.groups import one_error_group
+from compute.storage.multipart import UploadRequests
 from compute.storage.retry import ONE_ATTEMPT, PATIENT, RetryPolicy, retried
 from compute.storage.s3http import S3Http
 from compute.storage.s3requests import RangeAnswer, S3Requests
-from compute.storage.store import ObjectStart
+from compute.storage.store import NO_BOOK, ObjectStart, UploadBook
 from compute.storage.threads import Stop, in_thread
-from shared.errors import InputInvalid, InputMissing, TooLarge
+from compute.storage.uploads import put_in_parts
+from shared.errors import InputInvalid, InputMissing
 from shared.uris import ObjectUri, below
 
 THREADS = 16
@@ -21,8 +23,9 @@ PARALLEL_RANGES = 4
 RANGE_BYTES = 8 << 20
 FINISH_S = 5.0
 """How long the answer to a cancelled PUT whose body is all sent is waited for."""
-MAX_PUT_BYTES = 5 << 30
-"""S3's own limit for an object that is put in one piece."""
+ONE_PIECE_BYTES = 64 << 20
+ONE_PIECE_BYTES_WITHOUT_TLS = 1 << 30
+"""Larger objects are put in parts. Without TLS a body is signed by its hash, and that of a whole object is at hand."""
 
 T = TypeVar("T")
 
@@ -44,6 +47,7 @@ class S3Storage:
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self._http = S3Http(endpoint_url, region, path_style=path_style, connections=THREADS)
         self._requests = S3Requests(self._http)
+        self._uploads = UploadRequests(self._http, self._requests)
 
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         buffer = bytearray(length)
@@ -71,11 +75,17 @@ class S3Storage:
             for offset in offsets:
                 group.create_task(part(offset))
 
-    async def put_new(self, uri: ObjectUri, parts: Sequence[bytes | memoryview]) -> bool:
-        size = sum(len(part) for part in parts)
-        if size > MAX_PUT_BYTES:
-            raise TooLarge(f"{uri} would have {size} bytes; one object may have at most {MAX_PUT_BYTES}")
+    async def put_new(
+        self, uri: ObjectUri, parts: Sequence[bytes | memoryview], book: UploadBook = NO_BOOK
+    ) -> bool:
+        size = sum(map(len, parts))
+        # With TLS or without is known once the endpoint is, which may take a look at the SDK's files.
+        if size > ONE_PIECE_BYTES and size > await self._run(uri, lambda _: self._one_piece_bytes()):
+            return await put_in_parts(self._uploads, self._attempts, uri, parts, book)
         return await self._run(uri, lambda stop: self._requests.put_new(uri, parts, stop))
+
+    async def abort_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        await self._attempts(uri, lambda stop: self._uploads.abort(uri, upload_id, stop), once=True)
 
     async def delete(self, uri: ObjectUri) -> None:
         with suppress(InputMissing):
@@ -94,6 +104,12 @@ class S3Storage:
         # That there is no such object is an answer, and an answer is all that is asked for.
         with suppress(InputMissing):
             await self._run(uri, lambda stop: self._requests.size(uri, stop), ONE_ATTEMPT)
+
+    def _one_piece_bytes(self) -> int:
+        return ONE_PIECE_BYTES if self._http.is_tls else ONE_PIECE_BYTES_WITHOUT_TLS
+
+    async def _attempts(self, uri: ObjectUri, work: Callable[[Stop], T], *, once: bool = False) -> T:
+        return await self._run(uri, work, ONE_ATTEMPT if once else None)
 
     async def _run(self, uri: ObjectUri, work: Callable[[Stop], T], policy: RetryPolicy | None = None) -> T:
         async def attempt() -> T:

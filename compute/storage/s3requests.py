@@ -18,7 +18,7 @@ DELETE_CONNECT_TIMEOUT_S = 2.0
 DELETE_SILENCE_S = 3.0
 """A delete that is given up is over: one that goes on in its thread could meet the pair's next run."""
 
-_UNKNOWN_CONDITION_STATUSES = {400, 501}
+UNKNOWN_CONDITION_STATUSES = {400, 501}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 
 
@@ -77,7 +77,7 @@ class S3Requests:
                 try:
                     return self._put(uri, body, stop, {"if-none-match": "*"})
                 except Refusal as refusal:
-                    if refusal.status not in _UNKNOWN_CONDITION_STATUSES or refusal.code in TRANSIENT_CODES:
+                    if refusal.status not in UNKNOWN_CONDITION_STATUSES or refusal.code in TRANSIENT_CODES:
                         raise
             stop.unstoppable = False
             created = not self.is_there(uri, stop) and self._put(uri, body, stop, {})

@@ -23,6 +23,30 @@ class ObjectStart:
     """A validator of the content (ETag, or the file's identity); later reads can be held to it."""
 
 
+class UploadBook(Protocol):
+    """Where uploads in parts are written down, so that none is left over: parts that nobody joins cost money."""
+
+    async def begin_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        """Returns once it is certain to be known after a crash; before that no part is sent."""
+        ...
+
+    async def end_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        """Its object is complete, or it was aborted."""
+        ...
+
+
+class _NoBook:
+    async def begin_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        pass
+
+    async def end_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        pass
+
+
+NO_BOOK: UploadBook = _NoBook()
+"""Of whoever is at hand to see it through."""
+
+
 class Storage(Protocol):
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         """The first `length` bytes, or all of a shorter object, in one request."""
@@ -36,12 +60,18 @@ class Storage(Protocol):
         """Fill `view` (bytes, writable) from `start`. Large views are read by several requests at once."""
         ...
 
-    async def put_new(self, uri: ObjectUri, parts: Sequence[bytes | memoryview]) -> bool:
-        """Store the parts, one after the other, as a new object: whole or not at all.
+    async def put_new(
+        self, uri: ObjectUri, parts: Sequence[bytes | memoryview], book: UploadBook = NO_BOOK
+    ) -> bool:
+        """Store `parts`, one after the other, as a new object: whole or not at all. Large ones may be sent in pieces.
 
         True: created by this call. False: an object was there already and stays as it is. After an answer was
         lost on the way, False is also said of what this call itself may have created.
         """
+        ...
+
+    async def abort_upload(self, uri: ObjectUri, upload_id: str) -> None:
+        """End an upload that was written down. No error if there is none. One attempt, as of `delete`."""
         ...
 
     async def delete(self, uri: ObjectUri) -> None:

@@ -13,6 +13,7 @@ from compute.service import Service
 from compute.settings import ComputeSettings
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
+from compute.storage.store import NO_BOOK
 from compute.worker.wire import Plan
 from shared.clock import SystemClock
 from shared.ids import TaskKey
@@ -57,9 +58,9 @@ class HeldStorage(FileStorage):
         await self.reads.pass_by()
         return await super().read_start(uri, length)
 
-    async def put_new(self, uri, parts):
+    async def put_new(self, uri, parts, book=NO_BOOK):
         await self.puts.pass_by()
-        created = await super().put_new(uri, parts)
+        created = await super().put_new(uri, parts, book)
         await self.after_puts.pass_by()
         return created
 

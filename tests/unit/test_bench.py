@@ -6,12 +6,13 @@ from types import ModuleType
 
 import pytest
 
+from bench.compute import MODULES
 from bench.lines import Goal, Line, save, table
 from bench.listener import ALONE
 
 
 @pytest.mark.timeout(300)  # each starts processes of its own
-@pytest.mark.parametrize("module", ALONE, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", (*ALONE, *MODULES), ids=lambda module: module.__name__)
 async def test_each_line_without_a_chain_runs(module: ModuleType) -> None:
     lines = await module.measure(is_tiny=True)
     assert lines and all(line.ours is not None for line in lines)

@@ -1,0 +1,18 @@
+"""Compute's chapter: each line, or a few that belong together, is a module with `measure`."""
+
+from types import ModuleType
+from typing import Final
+
+from bench.compute import s3_get, s3_put
+from bench.lines import Line
+
+MODULES: Final[tuple[ModuleType, ...]] = (s3_get, s3_put)
+
+
+async def measure(*, is_tiny: bool = False, only: str | None = None) -> list[Line]:
+    """`only` is the name of a module."""
+    lines: list[Line] = []
+    for module in MODULES:
+        if only in (None, module.__name__.rpartition(".")[2]):
+            lines += await module.measure(is_tiny=is_tiny)
+    return lines

@@ -1,0 +1,130 @@
+"""The server, our storage on it, bare sockets beside it, and peers where they are installed."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from compute.storage.s3 import S3Storage
+from shared.uris import parse_object_uri, parse_prefix
+
+OBJECT = parse_object_uri("s3://bench/public/object")
+BARE_CONNECTIONS = 2
+BARE_RANGE_BYTES = 32 << 20
+MOVED_AT_ONCE = 4 << 20
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+
+
+@contextmanager
+def serving(size: int) -> Iterator[int]:
+    """The port of a server that holds one object of `size` bytes."""
+    command = [sys.executable, "-m", "bench.compute.object_server", str(size)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@contextmanager
+def our_storage(port: int) -> Iterator[S3Storage]:
+    os.environ.update(CREDENTIALS)
+    url = f"http://127.0.0.1:{port}"
+    storage = S3Storage([parse_prefix("s3://bench")], endpoint_url=url, region="us-east-1", path_style=True)
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
+def boto3_client(port: int) -> Any:
+    import boto3  # noqa: PLC0415 # a peer only
+    from botocore.config import Config  # noqa: PLC0415
+
+    os.environ.update(CREDENTIALS)
+    config = Config(s3={"addressing_style": "path"})
+    return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1", config=config)
+
+
+def obstore_of(port: int) -> Any | None:
+    """None where it is not installed: it is a peer, no dependency."""
+    try:
+        from obstore.store import S3Store  # noqa: PLC0415
+    except ImportError:
+        return None
+    return S3Store(
+        "bench",
+        endpoint=f"http://127.0.0.1:{port}",
+        virtual_hosted_style_request=False,
+        access_key_id="bench",
+        secret_access_key="bench",  # noqa: S106 # of a server that checks none
+        region="us-east-1",
+        client_options={"allow_http": True},
+    )
+
+
+def bare_get(port: int, view: memoryview) -> None:
+    """Ranges over two connections, straight into the buffer: what moving the bytes costs, and no more."""
+
+    def take(connection: socket.socket, begin: int, end: int) -> None:
+        asked = f"GET /o HTTP/1.1\r\nRange: bytes={begin}-{end - 1}\r\n\r\n"
+        connection.sendall(asked.encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(4096)
+        rest = head.partition(b"\r\n\r\n")[2]
+        view[begin : begin + len(rest)] = rest
+        begin += len(rest)
+        while begin < end:
+            begin += connection.recv_into(view[begin : min(end, begin + MOVED_AT_ONCE)], 0, socket.MSG_WAITALL)
+
+    _over_connections(port, len(view), take)
+
+
+def bare_put(port: int, view: memoryview) -> None:
+    def give(connection: socket.socket, begin: int, end: int) -> None:
+        connection.sendall(f"PUT /o HTTP/1.1\r\nContent-Length: {end - begin}\r\n\r\n".encode())
+        for offset in range(begin, end, MOVED_AT_ONCE):
+            connection.sendall(view[offset : min(end, offset + MOVED_AT_ONCE)])
+        connection.recv(4096)
+
+    _over_connections(port, len(view), give)
+
+
+def _over_connections(port: int, size: int, move: Callable[[socket.socket, int, int], None]) -> None:
+    ranges = [(begin, min(begin + BARE_RANGE_BYTES, size)) for begin in range(0, size, BARE_RANGE_BYTES)]
+    lock = threading.Lock()
+
+    def work() -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            while True:
+                with lock:
+                    if not ranges:
+                        return
+                    taken = ranges.pop()
+                move(connection, *taken)
+
+    threads = [threading.Thread(target=work) for _ in range(BARE_CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+async def best_gb_per_s(
+    ways: dict[str, Callable[[], Awaitable[object]]], size: int, rounds: int
+) -> dict[str, float]:
+    """Of each way the best of its rounds, in turn: what else runs on the machine only ever takes away."""
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(rounds):
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            await way()
+            best[name] = max(best[name], size / (time.perf_counter() - begun) / 1e9)
+    return best

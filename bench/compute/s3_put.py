@@ -1,0 +1,33 @@
+"""Tensor to S3: a large buffer to an object, beside bare sockets to the same server."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from bench.compute.s3 import bare_put, best_gb_per_s, boto3_client, our_storage, serving
+from bench.lines import Goal, Line
+from bench.machine import machine
+from shared.uris import parse_object_uri
+
+SIZE, TINY_SIZE = 512 << 20, 16 << 20
+ROUNDS = 5
+
+
+async def measure(*, is_tiny: bool) -> list[Line]:
+    size = TINY_SIZE if is_tiny else SIZE
+    view = memoryview(bytearray(b"\1") * size)
+    # Outputs are named by their hash, which is known before they are stored: it signs the body.
+    uri = parse_object_uri(f"s3://bench/out/{hashlib.sha256(view).hexdigest()}.safetensors")
+    with serving(1) as port, our_storage(port) as storage:
+        client = boto3_client(port)
+        ways: dict[str, Callable[[], Awaitable[object]]] = {
+            "ours": lambda: storage.put_new(uri, [view]),
+            "bare": lambda: asyncio.to_thread(bare_put, port, view),
+            "boto3": lambda: asyncio.to_thread(client.put_object, Bucket="bench", Key="o", Body=view.obj),
+        }
+        best = await best_gb_per_s(ways, size, 1 if is_tiny else ROUNDS)
+    unit = f"GB/s, {size >> 20} MiB, {machine()}"
+    return [
+        Line("tensor to S3", unit, best["ours"], bare=best["bare"], goal=Goal("ratio", ">=", 0.8)),
+        Line("tensor to S3 beside boto3's put_object", unit, best["ours"], peer=best["boto3"]),
+    ]

@@ -37,11 +37,14 @@ class SdkCredentials:
         return Keys(frozen.access_key, frozen.secret_key, frozen.token)
 
     def endpoint_of(self, region: str) -> str:
-        """URL of the endpoint that the SDK would choose."""
-        with self._lock:
-            config = Config(s3={"addressing_style": "path"})
-            url: str = self._opened().client("s3", region_name=region, config=config).meta.endpoint_url
-            return url
+        """URL of the endpoint that the SDK would choose. Raises StorageUnavailable where it chooses none."""
+        config = Config(s3={"addressing_style": "path"})
+        try:
+            with self._lock:
+                url: str = self._opened().client("s3", region_name=region, config=config).meta.endpoint_url
+                return url
+        except BotoCoreError as exc:
+            raise StorageUnavailable(f"no endpoint for S3: {exc}") from exc
 
     def _opened(self) -> boto3.session.Session:
         if self._session is None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from compute.storage.groups import one_error_group
 from compute.storage.multipart import UploadRequests
 from compute.storage.retry import ONE_ATTEMPT, PATIENT, RetryPolicy, retried
+from compute.storage.s3errors import mapped_errors
 from compute.storage.s3http import S3Http
 from compute.storage.s3requests import RangeAnswer, S3Requests
 from compute.storage.store import NO_BOOK, ObjectStart, UploadBook
@@ -80,7 +81,7 @@ class S3Storage:
     ) -> bool:
         size = sum(map(len, parts))
         # With TLS or without is known once the endpoint is, which may take a look at the SDK's files.
-        if size > ONE_PIECE_BYTES and size > await self._run(uri, lambda _: self._one_piece_bytes()):
+        if size > ONE_PIECE_BYTES and size > await self._run(uri, lambda _: self._one_piece_bytes(uri)):
             return await put_in_parts(self._uploads, self._attempts, uri, parts, book)
         return await self._run(uri, lambda stop: self._requests.put_new(uri, parts, stop))
 
@@ -105,8 +106,9 @@ class S3Storage:
         with suppress(InputMissing):
             await self._run(uri, lambda stop: self._requests.size(uri, stop), ONE_ATTEMPT)
 
-    def _one_piece_bytes(self) -> int:
-        return ONE_PIECE_BYTES if self._http.is_tls else ONE_PIECE_BYTES_WITHOUT_TLS
+    def _one_piece_bytes(self, uri: ObjectUri) -> int:
+        with mapped_errors(uri):
+            return ONE_PIECE_BYTES if self._http.is_tls else ONE_PIECE_BYTES_WITHOUT_TLS
 
     async def _attempts(self, uri: ObjectUri, work: Callable[[Stop], T], *, once: bool = False) -> T:
         return await self._run(uri, work, ONE_ATTEMPT if once else None)

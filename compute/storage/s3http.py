@@ -16,7 +16,7 @@ from compute.storage.connections import CONNECT_TIMEOUT_S, Connections, interrup
 from compute.storage.credentials import SdkCredentials
 from compute.storage.sigv4 import NO_BODY, UNSIGNED, Signer, encoded_query
 from compute.storage.threads import Stop
-from shared.errors import ConfigurationError
+from shared.errors import StorageUnavailable
 from shared.uris import ObjectUri
 
 SILENCE_S = 30.0
@@ -121,7 +121,7 @@ class S3Http:
             if self._made is None:
                 url = urlsplit(self._endpoint_url or self._credentials.endpoint_of(self._region))
                 if url.scheme not in DEFAULT_PORTS or not url.hostname:
-                    raise ConfigurationError(
+                    raise StorageUnavailable(
                         f"SPLITUP_S3_ENDPOINT_URL {url.geturl()} is no http:// or https:// URL"
                     )
                 host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname

@@ -429,3 +429,19 @@ async def test_a_read_over_tls_that_is_cancelled_ends_at_once(tmp_path, monkeypa
         async with asyncio.timeout(1.0):
             with pytest.raises(asyncio.CancelledError):
                 await reading
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:9000", "http://127.0.0.1:x", "https://"])
+async def test_an_endpoint_that_is_no_url_is_told_as_unavailable_storage(url):
+    storage = S3Storage(
+        [parse_prefix("s3://tensors")],
+        endpoint_url=url,
+        region="us-east-1",
+        path_style=True,
+        policy=RetryPolicy(patience_s=0.0),
+    )
+    attempts = [lambda: storage.probe(), lambda: storage.put_new(OBJECT, [bytes(65 << 20)])]
+    for attempt in attempts:
+        with pytest.raises(StorageUnavailable):
+            await attempt()
+    storage.close()

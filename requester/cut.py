@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from compute.graph.operators import Result
+from compute.graph.operator import Result
 from compute.graph.task_graph import Argument, Node, Ref, TaskGraph
 from requester.export import Exported
 

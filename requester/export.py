@@ -9,9 +9,12 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 
+from compute.graph.document import NAME
+from compute.graph.operator import Result
 from compute.graph.operators import OPERATORS
 from compute.graph.steps import SPEC_DTYPES
 from compute.graph.task_graph import GraphInput, Node, Ref, TaskGraph
+from requester.recurrent import whole_recurrences
 from requester.translate import DROPPED, IDENTITIES, PYTHON_OPERATORS, knows, translate
 from shared.errors import CannotSplit
 
@@ -46,7 +49,7 @@ def export_model(
     with warnings.catch_warnings():
         # torch.export copies its own tree specs, which warns of a class that only torch itself uses.
         warnings.simplefilter("ignore", FutureWarning)
-        with torch.no_grad():
+        with torch.no_grad(), whole_recurrences(module):
             program = torch.export.export(module, example_inputs, dynamic_shapes=dynamic_shapes)  # type: ignore[arg-type] # torch's union of nested shapes
         program = _decomposed(program)
     return _Reader(program, dynamic_shapes).read()
@@ -85,6 +88,7 @@ class _Reader:
         self._weights: dict[str, torch.Tensor] = {}
         self._described: dict[Ref, GraphInput] = {}
         self._modules: dict[str, str] = {}
+        self._single: set[Ref] = set()
         self._dimensions = _Dimensions(program, dynamic_shapes)
 
     def read(self) -> Exported:
@@ -142,8 +146,9 @@ class _Reader:
         if node.target is python_operator.getitem:
             source, item = self._value(node.args[0]), node.args[1]
             assert isinstance(source, Ref) and isinstance(item, int)
-            self._values[node] = Ref(source.name, item)
-            self._note(node, Ref(source.name, item))
+            picked = source if source in self._single else Ref(source.name, item)
+            self._values[node] = picked
+            self._note(node, picked)
             return
         if target in IDENTITIES:
             self._values[node] = self._value(node.args[0])
@@ -154,6 +159,8 @@ class _Reader:
             return
         self._nodes.append(called)
         self._values[node] = Ref(called.name)
+        if called.operator.result is Result.TENSOR:
+            self._single.add(Ref(called.name))
         self._modules[called.name] = _module_path(node)
         self._note(node, Ref(called.name))
 
@@ -214,7 +221,8 @@ def _author_names(program: ExportedProgram, dynamic_shapes: object) -> list[tupl
         for place, dimension in dimensions.items():
             label = dimension if isinstance(dimension, str) else getattr(dimension, "__name__", None)
             length = nodes[name].meta["val"].shape[place]
-            if label is not None and isinstance(length, torch.SymInt):
+            # A length that the author derives, 2*height, has no name of its own.
+            if label is not None and NAME.fullmatch(label) and isinstance(length, torch.SymInt):
                 found.append((str(length), label))
     return found
 

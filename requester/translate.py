@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from compute.graph.operators import OPERATORS, Kind, Operator
+from compute.graph.operator import Kind, Operator
+from compute.graph.operators import OPERATORS
 from compute.graph.task_graph import Argument, Node, Ref
 from compute.specs import DType
+from requester.recurrent import LSTM
 from shared.errors import OperatorNotAllowed
 
 DROPPED = frozenset(
@@ -39,6 +41,9 @@ RENAMED: Mapping[str, str] = {
     "aten.__or__.Tensor": "aten.bitwise_or.Tensor",
     "aten.__xor__.Tensor": "aten.bitwise_xor.Tensor",
     "aten.sym_size.int": "size.of",
+    # Without its second and third result, which only training gives.
+    "aten._native_batch_norm_legit_no_training.default": "aten.batch_norm.default",
+    LSTM: "aten.lstm.input",
 }
 _RENAMED_ARGUMENTS = {("aten.reshape.default", "size"): "shape"}
 
@@ -59,6 +64,8 @@ _WITHOUT_EFFECT = frozenset(
         "memory_format",
         "implicit",
         "cudnn_enable",
+        "cudnn_enabled",
+        "momentum",
         "padding_idx",
         "scale_grad_by_freq",
         "sparse",

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
-from compute.graph.operators import Kind, Parameter, Result
+from compute.graph.operator import Kind, Parameter, Result
 from compute.graph.task_graph import Argument, Ref
 from compute.specs import DType
 from shared.errors import GraphInvalid
@@ -107,6 +107,10 @@ def _number(value: object, parameter: Parameter, scope: Scope) -> Argument:
     return _float(value, parameter, scope)
 
 
+def _floats(value: object, parameter: Parameter, scope: Scope) -> Argument:
+    return _list(value, lambda element: _float(element, parameter, scope))
+
+
 def _bool(value: object, _: Parameter, __: Scope) -> Argument:
     if type(value) is not bool:
         raise GraphInvalid(f"true or false is wanted, not {shown(value)}")
@@ -156,6 +160,7 @@ _PARSERS: dict[Kind, Callable[[object, Parameter, Scope], Argument]] = {
     Kind.INTS: _ints,
     Kind.SIZE: _ints,
     Kind.FLOAT: _float,
+    Kind.FLOATS: _floats,
     Kind.NUMBER: _number,
     Kind.BOOL: _bool,
     Kind.DTYPE: _dtype,

@@ -16,7 +16,8 @@ from compute.graph.arguments import (
     ref_to_json,
     shown,
 )
-from compute.graph.operators import OPERATORS, Result
+from compute.graph.operator import Result
+from compute.graph.operators import OPERATORS
 from compute.graph.task_graph import Argument, GraphInput, Node, Ref, TaskGraph
 from compute.specs import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from compute.strict_json import NotStrictJson, parse_strict_json
@@ -27,7 +28,7 @@ VERSION = 1
 MAX_INPUTS = 4096
 MAX_OUTPUTS = 255
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
 _DOCUMENT = frozenset({"format", "version", "inputs", "nodes", "outputs"})
 _INPUT = frozenset({"name", "dtype", "shape", "isWeights"})
 _NODE = frozenset({"name", "op", "args"})
@@ -138,7 +139,7 @@ def _length(value: object, what: str) -> int | str:
 
 
 def _name(value: object, what: str) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
+    if not isinstance(value, str) or not NAME.fullmatch(value):
         raise GraphInvalid(f"{what}: {shown(value)} is no name: 1 to 128 characters of A-Z a-z 0-9 _ . -")
     return value
 

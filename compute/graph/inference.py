@@ -11,8 +11,9 @@ from compute.specs import TensorSpec
 class Inference:
     """`values`: the tensors of each input and node by name; a size has none.
 
-    `peak_bytes`: the most that the inputs, held throughout, and the values, each freed after its last use, hold at
-    once; views share their memory. `sum_bytes`: all values' bytes together, views included.
+    `peak_bytes`: the most that the inputs, held throughout, the values, each freed after its last use, and the
+    workspace of the node that runs (workspace.py) take at once; views share their memory. `sum_bytes`: all values'
+    bytes together, views included.
     """
 
     values: Mapping[str, tuple[TensorSpec, ...]]

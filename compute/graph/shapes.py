@@ -7,6 +7,7 @@ import torch
 
 from compute.graph.document import bind_inputs
 from compute.graph.inference import Inference
+from compute.graph.recurrent import infer_lstm
 from compute.graph.refusals import refuse_before_call
 from compute.graph.steps import (
     SPEC_DTYPES,
@@ -21,6 +22,7 @@ from compute.graph.steps import (
     tensors_of,
 )
 from compute.graph.task_graph import Node, Ref, TaskGraph
+from compute.graph.workspace import workspace_bytes
 from compute.specs import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from shared.errors import GraphInvalid, TooLarge
 
@@ -56,6 +58,7 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
                     f"{step.node}: the nodes so far give {described} tensors; {MAX_TENSORS} are allowed"
                 )
             memory.hold(value, str(step.node))
+            memory.use(workspace_bytes(step.node, known), str(step.node))
             for name in step.last_uses:
                 memory.release(values.pop(name))
         outputs = tuple(_output(ref, known) for ref in graph.outputs)
@@ -78,7 +81,11 @@ class _Memory:
             if not self._users[storage._cdata]:
                 self._held_bytes += storage.nbytes()
             self._users[storage._cdata] += 1
-        self.peak_bytes = max(self.peak_bytes, self._held_bytes)
+        self.use(0, what)
+
+    def use(self, workspace: int, what: str) -> None:
+        """Bytes that are needed for a moment beside what is held."""
+        self.peak_bytes = max(self.peak_bytes, self._held_bytes + workspace)
         if self.peak_bytes > self._max_bytes:
             raise TooLarge(
                 f"at {what} the task holds {self.peak_bytes} bytes; at most {self._max_bytes} are allowed"
@@ -98,8 +105,12 @@ def _storages(value: Value) -> list[torch.UntypedStorage]:
 def _meta_result(step: Step, values: Values) -> Value:
     """What torch gives for this node on meta tensors. Raises GraphInvalid or TooLarge, naming the node."""
     try:
-        refuse_before_call(step.node, values)
+        refuse_before_call(step, values)
+        if step.node.operator.name == "aten.lstm.input":
+            return infer_lstm(step.resolved(values))
         return step.call(values, META)
+    except GraphInvalid as exc:
+        raise GraphInvalid(f"{step.node}: {str(exc).removeprefix(f'{step.node}: ')}") from exc
     except MemoryError as exc:
         raise TooLarge(f"{step.node}: its result is too large to be described") from exc
     except TORCH_REFUSALS as exc:

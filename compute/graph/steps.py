@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from compute.graph.arguments import INT64
-from compute.graph.operators import Operator
+from compute.graph.operator import Operator
 from compute.graph.task_graph import Argument, Node, Ref, TaskGraph
 from compute.specs import DType
 
@@ -40,6 +40,10 @@ class Step:
     arguments: Mapping[str, Fill]
     call: Callable[[Values, torch.device], Value]
     last_uses: tuple[str, ...]
+
+    def resolved(self, values: Values) -> dict[str, object]:
+        """Its arguments by name, as torch is given them."""
+        return {name: fill(values) for name, fill in self.arguments.items()}
 
 
 def compile_steps(graph: TaskGraph) -> tuple[Step, ...]:
@@ -108,6 +112,7 @@ def _torch_call(operator: Operator, arguments: Mapping[str, Fill]) -> Callable[[
     overload = _overload(operator)
     named = dict(arguments)
     leading: list[Fill] = []
+    fixed: dict[str, object] = dict(operator.fixed)
     # Torch takes positions faster than names; names begin where an argument is left out.
     for parameter in overload._schema.arguments:
         if parameter.kwarg_only or parameter.name not in named:
@@ -115,7 +120,7 @@ def _torch_call(operator: Operator, arguments: Mapping[str, Fill]) -> Callable[[
         leading.append(named.pop(parameter.name))
 
     def call(values: Values, device: torch.device) -> Value:
-        keywords = {name: fill(values) for name, fill in named.items()}
+        keywords = {name: fill(values) for name, fill in named.items()} | fixed
         if operator.creates:
             keywords["device"] = device
         result = overload(*(fill(values) for fill in leading), **keywords)

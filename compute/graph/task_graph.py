@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from compute.graph.operators import Operator
+from compute.graph.operator import Operator
 from compute.specs import DType
 
 

@@ -54,7 +54,7 @@ class Program:
 def _run_step(step: Step, values: Values, device: torch.device) -> Value:
     try:
         if step.node.operator.name in INDEXING:
-            check_indices(step.node.operator.name, {name: fill(values) for name, fill in step.arguments.items()})
+            check_indices(step.node.operator.name, step.resolved(values))
         return step.call(values, device)
     except ComputationFailed as exc:
         raise ComputationFailed(f"{step.node}: {exc}") from exc

@@ -8,7 +8,8 @@ import json
 import random
 from collections.abc import Callable
 
-from compute.graph.operators import OPERATORS, Kind, Parameter, Result
+from compute.graph.operator import Kind, Parameter, Result
+from compute.graph.operators import OPERATORS
 from compute.specs import DType
 from tests.unit.graphs import Document
 
@@ -64,6 +65,7 @@ def _typed(parameter: Parameter, doc: Document, place: int, rng: random.Random) 
         Kind.INTS: several(rng.choice((an_int, small))),
         Kind.SIZE: several(rng.choice((an_int, small))),
         Kind.FLOAT: lambda rng: rng.choice(NUMBERS),
+        Kind.FLOATS: several(lambda rng: rng.choice(NUMBERS)),
         Kind.NUMBER: lambda rng: rng.choice(NUMBERS),
         Kind.BOOL: lambda rng: rng.random() < 0.5,
         Kind.DTYPE: lambda rng: rng.choice(list(DType)),

@@ -84,6 +84,66 @@ def test_products_count_two_operations_for_each_multiply_add(
     assert costs(doc, *shapes) == [NODE + operations]
 
 
+CONVOLUTION = {
+    "bias": None,
+    "stride": [1, 1],
+    "padding": [0, 0],
+    "dilation": [1, 1],
+    "output_padding": [0, 0],
+    "groups": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("transposed", "groups", "weight", "operations"),
+    [
+        # 30 x 30 places of 64 channels, each of 32 channels and 3 x 3 places
+        (False, 1, (64, 32, 3, 3), 2 * (2 * 64 * 30 * 30) * (32 * 9)),
+        (False, 4, (64, 8, 3, 3), 2 * (2 * 64 * 30 * 30) * (8 * 9)),
+        # 32 x 32 places of 32 channels, each spread over 64 channels and 3 x 3 places
+        (True, 1, (32, 64, 3, 3), 2 * (2 * 32 * 32 * 32) * (64 * 9)),
+    ],
+)
+def test_a_convolution_counts_two_operations_for_each_multiply_add(
+    transposed: bool, groups: int, weight: tuple[int, ...], operations: int
+) -> None:
+    arguments = {**CONVOLUTION, "transposed": transposed, "groups": groups}
+    call = node("n", "aten.convolution.default", input=ref("x0"), weight=ref("x1"), **arguments)
+    assert costs(document(inputs(4, 4), [call], [ref("n")]), (2, 32, 32, 32), weight) == [NODE + operations]
+
+
+@pytest.mark.parametrize("op", ["aten.max_pool2d.default", "aten.avg_pool2d.default"])
+def test_a_pool_counts_the_elements_of_its_windows(op: str) -> None:
+    doc = document(inputs(4), [node("n", op, self=ref("x0"), kernel_size=[16], stride=[1])], [ref("n")])
+    # 49 x 49 places of 3 channels, each over 16 x 16: 1,843,968 operations, but (12,288 + 7,203) x 4 bytes
+    assert costs(doc, (1, 3, 64, 64)) == [NODE + 49 * 49 * 3 * 256]
+
+
+def test_an_adaptive_pool_counts_the_largest_window_that_it_may_have() -> None:
+    call = node("n", "aten.adaptive_avg_pool2d.default", self=ref("x0"), output_size=[50, 50])
+    # windows of at most 2 + 1 in both directions: 9 x 22,500 operations, less than its bytes
+    assert costs(document(inputs(4), [call], [ref("n")]), (3, 3, 99, 99)) == [NODE + 16 * 4 * 9 * (99**2 + 50**2)]
+
+
+def test_an_lstm_counts_as_if_it_were_unrolled() -> None:
+    given = [ref(f"x{place}") for place in range(7)]
+    call = node(
+        "n",
+        "aten.lstm.input",
+        input=given[0],
+        hx=given[1:3],
+        params=given[3:],
+        has_biases=True,
+        num_layers=1,
+        bidirectional=False,
+        batch_first=True,
+    )
+    doc = document(inputs(3, 3, 3, 2, 2, 1, 1), [call], [ref("n", 0)])
+    shapes = ((2, 5, 8), (1, 2, 4), (1, 2, 4), (16, 8), (16, 4), (16,), (16,))
+    # five steps, each like a node of its own, with products of 2 x 8 x 16 and 2 x 4 x 16
+    assert costs(doc, *shapes) == [NODE + 5 * (NODE + 2 * 2 * (8 * 16 + 4 * 16))]
+
+
 def test_a_product_of_few_operations_counts_its_bytes() -> None:
     doc = document(inputs(2, 2), [node("n", "aten.mm.default", self=ref("x0"), mat2=ref("x1"))], [ref("n")])
     # 1 x 1000 times 1000 x 1000: 2,000,000 operations, but 4,008,000 bytes

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from compute.graph.operators import OPERATORS, Kind, Operator, Result
+from compute.graph.operator import Kind, Operator, Result
+from compute.graph.operators import OPERATORS
 
 TORCH_OPERATORS = [operator for operator in OPERATORS.values() if operator.name.startswith("aten.")]
 TORCH_TYPES = {
@@ -15,6 +16,7 @@ TORCH_TYPES = {
     "SymInt": Kind.INT,
     "List[int]": Kind.INTS,
     "List[SymInt]": Kind.SIZE,
+    "List[float]": Kind.FLOATS,
     "float": Kind.FLOAT,
     "number": Kind.NUMBER,
     "bool": Kind.BOOL,
@@ -36,11 +38,11 @@ def by_name(operator: Operator) -> str:
 @pytest.mark.parametrize("operator", TORCH_OPERATORS, ids=by_name)
 def test_an_operators_arguments_are_torchs(operator: Operator) -> None:
     arguments = {argument.name: argument for argument in overload(operator)._schema.arguments}
-    assert operator.parameters.keys() <= arguments.keys()
+    assert operator.parameters.keys() | operator.fixed.keys() <= arguments.keys()
     for name, argument in arguments.items():
         parameter = operator.parameters.get(name)
         if parameter is None:
-            assert argument.has_default_value(), f"torch needs {name}"
+            assert argument.has_default_value() or name in operator.fixed, f"torch needs {name}"
             continue
         kind, nullable = str(argument.real_type), False
         if kind.startswith("Optional["):
@@ -65,14 +67,22 @@ def test_no_operator_writes_draws_or_has_a_shape_that_depends_on_data(operator: 
     assert not found._schema.is_mutable
     tags = {str(tag).removeprefix("Tag.") for tag in found.tags}
     # index: a mask as index is refused (compute/graph/refusals.py). Attention draws only in its dropout, which
-    # cannot be given.
+    # cannot be given, an LSTM only in training, which is fixed to be off. A batch norm writes only in training.
     excused = {
+        "aten.lstm.input": {"nondeterministic_seeded"},
+        "aten.batch_norm.default": {"maybe_aliasing_or_mutating"},
         "aten.index.Tensor": {"dynamic_output_shape"},
         "aten.scaled_dot_product_attention.default": {"nondeterministic_seeded"},
     }
     forbidden = {"nondeterministic_seeded", "dynamic_output_shape", "data_dependent_output", "inplace_view"}
+    forbidden |= {"maybe_aliasing_or_mutating"}
     assert not (tags & forbidden) - excused.get(operator.name, set())
     assert "dropout_p" not in operator.parameters
+
+
+def test_what_would_train_or_draw_is_fixed_to_be_off() -> None:
+    assert OPERATORS["aten.lstm.input"].fixed == {"dropout": 0.0, "train": False}
+    assert OPERATORS["aten.batch_norm.default"].fixed["training"] is False
 
 
 def test_a_device_is_told_to_exactly_those_that_make_a_tensor_from_nothing() -> None:
@@ -85,11 +95,14 @@ def test_a_device_is_told_to_exactly_those_that_make_a_tensor_from_nothing() -> 
 def test_the_document_lists_exactly_the_operators_that_there_are() -> None:
     text = (Path(__file__).parents[2] / "docs" / "task-graph.md").read_text()
     section = text.split("## Operators", 1)[1].split("\n## ", 1)[0]
-    listed = re.findall(r"^\| `([\w.]+)` \| (.*) \| (.*) \|$", section, re.MULTILINE)
+    listed = re.findall(r"^\| `([\w.]+)` \| (.*) \| (.*) \| (\w+) \| (\w+) \|$", section, re.MULTILINE)
     assert [row[0] for row in listed] == list(OPERATORS)
-    assert {name: (arguments, result) for name, arguments, result in listed} == {
-        operator.name: (arguments_text(operator), str(operator.result)) for operator in OPERATORS.values()
-    }
+    assert [" | ".join(row) for row in listed] == [row_text(operator) for operator in OPERATORS.values()]
+
+
+def row_text(operator: Operator) -> str:
+    name, arguments = operator.name, arguments_text(operator)
+    return f"{name} | {arguments} | {operator.result} | {operator.workspace} | {operator.additions}"
 
 
 def arguments_text(operator: Operator) -> str:
@@ -105,4 +118,4 @@ def arguments_text(operator: Operator) -> str:
 if __name__ == "__main__":
     # The table for docs/task-graph.md.
     for each in OPERATORS.values():
-        print(f"| `{each.name}` | {arguments_text(each)} | {each.result} |")
+        print("| `" + row_text(each).replace(" |", "` |", 1) + " |")

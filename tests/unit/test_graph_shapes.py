@@ -151,6 +151,24 @@ def test_a_mask_as_index_is_refused_since_its_shape_depends_on_data() -> None:
         infer(read(doc), [spec(4), spec(4, dtype=DType.BOOL)], max_bytes=GIB)
 
 
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("aten.constant_pad_nd.default", {"pad": [2**62, 2**62]}),
+        ("aten.tril.default", {"diagonal": -(2**63)}),
+        ("aten.slice.Tensor", {"step": 2**62}),
+    ],
+)
+def test_a_distance_that_may_wrap_around_is_refused(op: str, args: Document) -> None:
+    with pytest.raises(TooLarge, match=r"node n .* is beyond 2\^40"):
+        infer(read(one_node(op, **args)), [spec(4, 6)], max_bytes=GIB)
+
+
+def test_the_end_of_a_slice_may_be_the_largest_number_that_there_is() -> None:
+    inference = infer(read(one_node("aten.slice.Tensor", end=2**63 - 1)), [spec(4, 6)], max_bytes=GIB)
+    assert inference.outputs == (spec(4, 6),)
+
+
 @pytest.mark.parametrize("far", [-(2**63), 2**54, 1e300, "inf"])
 def test_a_range_whose_elements_cannot_be_counted_exactly_is_refused(far: object) -> None:
     doc = document([], [node("n", "aten.arange.start_step", start=1, end=-1, step=far)], [ref("n")])

@@ -1,0 +1,98 @@
+"""What the allowlist says of one operator: its arguments, its result, and how cost, memory and order are counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What an argument may hold."""
+
+    TENSOR = "Tensor"
+    TENSORS = "Tensor[]"
+    INDICES = "Tensor?[]"
+    INT = "int"
+    INTS = "int[]"
+    SIZE = "size[]"
+    FLOAT = "float"
+    FLOATS = "float[]"
+    NUMBER = "number"
+    BOOL = "bool"
+    DTYPE = "dtype"
+    CHOICE = "str"
+
+
+class Result(StrEnum):
+    """What an operator gives: one tensor, several, or a whole number (a length)."""
+
+    TENSOR = "Tensor"
+    TENSORS = "Tensor[]"
+    SIZE = "int"
+
+
+class Cost(StrEnum):
+    """Which formula of compute/graph/cost.py counts the floating-point operations."""
+
+    MOVED = "moved"
+    LINEAR = "linear"
+    MATMUL = "matmul"
+    ATTENTION = "attention"
+    CONVOLUTION = "convolution"
+    WINDOWS = "windows"
+    RECURRENT = "recurrent"
+    NOTHING = "nothing"
+
+
+class Workspace(StrEnum):
+    """Which bound of compute/graph/workspace.py holds for the memory beside inputs and outputs."""
+
+    NONE = "none"
+    CASTS = "casts"
+    COPIES = "copies"
+    PRODUCT = "product"
+    ATTENTION = "attention"
+    CONVOLUTION = "convolution"
+    RECURRENT = "recurrent"
+
+
+class Additions(StrEnum):
+    """What fixes the order in which a device adds, and so the last bits of a result.
+
+    On a CPU all of them give the same bytes for the same number of threads. With CUDA: FIXED by torch's kernel and
+    the shapes; LIBRARY by the algorithm that cuBLAS or cuDNN chooses for the shapes, the same on the same device
+    and versions while autotuning is off; SCAN by how the blocks of a scan meet, so that floating-point results may
+    differ in the last bits from run to run unless torch's deterministic algorithms are on.
+    """
+
+    FIXED = "fixed"
+    LIBRARY = "library"
+    SCAN = "scan"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One argument of an operator. `choices` are the strings allowed where the kind is a string."""
+
+    name: str
+    kind: Kind
+    nullable: bool
+    required: bool
+    choices: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """`name` as torch writes it, `aten.add.Tensor`; those of the format's own begin with `size.`.
+
+    `fixed`: arguments that torch is always given and no document can name. `creates`: it makes a tensor out of
+    nothing and is told the device to make it on.
+    """
+
+    name: str
+    parameters: Mapping[str, Parameter]
+    fixed: Mapping[str, bool | float]
+    result: Result
+    cost: Cost
+    workspace: Workspace
+    additions: Additions
+    creates: bool = False

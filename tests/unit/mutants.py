@@ -37,6 +37,8 @@ def _reference(doc: Document, place: int, wanted: Result, rng: random.Random) ->
     given = [(entry["name"], Result.TENSOR) for entry in doc["inputs"]]
     given += [(n["name"], OPERATORS[n["op"]].result) for n in doc["nodes"][:place] if n["op"] in OPERATORS]
     fitting = [pair for pair in given[-30:] if pair[1] is not (Result.SIZE if wanted is Result.TENSOR else None)]
+    if not given:
+        return {"ref": "absent"}
     sizes = [pair for pair in given if pair[1] is Result.SIZE]
     name, result = rng.choice(sizes if wanted is Result.SIZE and sizes else fitting or given)
     return {"ref": name} | ({"item": rng.randrange(3)} if result is Result.TENSORS else {})
@@ -117,6 +119,8 @@ def _drop_argument(doc: Document, rng: random.Random) -> None:
 
 
 def _change_input(doc: Document, rng: random.Random) -> None:
+    if not doc["inputs"]:
+        return
     given = rng.choice(doc["inputs"])
     given[rng.choice(list(given))] = copy.deepcopy(rng.choice([*JUNK, *INTS, *DType]))
 

@@ -10,6 +10,7 @@ import pytest
 
 from listener.aiohttp_transport import AiohttpTransport
 from listener.daemon import rpc_http
+from tests.unit.listener_world import until
 
 ANSWER = b"HTTP/1.1 200 Told\r\nContent-Length: 5\r\n\r\nwhole"
 
@@ -65,8 +66,7 @@ async def test_an_answer_that_is_left_half_read_closes_its_connection() -> None:
 async def test_a_poll_that_is_cancelled_closes_its_connection() -> None:
     async with serving(b"") as (server, http):
         poll = asyncio.create_task(http.get(server.url))
-        while not server.asked:
-            await asyncio.sleep(0.01)
+        await until(lambda: server.asked == 1)
         poll.cancel()
         await asyncio.wait_for(server.closed.wait(), 5)
 
@@ -74,9 +74,7 @@ async def test_a_poll_that_is_cancelled_closes_its_connection() -> None:
 async def test_polls_do_not_wait_for_each_other() -> None:
     async with serving(b"") as (server, http):
         polls = [asyncio.create_task(http.get(server.url)) for _ in range(150)]
-        async with asyncio.timeout(5):
-            while server.asked < len(polls):
-                await asyncio.sleep(0.01)
+        await until(lambda: server.asked == len(polls))
         for poll in polls:
             poll.cancel()
         await asyncio.gather(*polls, return_exceptions=True)

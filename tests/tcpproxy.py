@@ -60,11 +60,13 @@ async def running_proxy(target_port: int) -> AsyncIterator[Proxy]:
     """Forwards a free port of the loopback interface to `target_port` until the block ends."""
     proxy = Proxy(target_port)
     connections: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         connections.add(task)
+        writers.append(writer)
         with suppress(asyncio.CancelledError):
             await proxy.serve(reader, writer)
         connections.discard(task)
@@ -78,3 +80,6 @@ async def running_proxy(target_port: int) -> AsyncIterator[Proxy]:
         for task in list(connections):
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        for writer in writers:  # what could not be forwarded is dropped, and nothing is left to the loop's end
+            writer.transport.abort()
+        await asyncio.sleep(0)

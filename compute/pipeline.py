@@ -19,6 +19,7 @@ from compute.storage.packages import find_package
 from compute.storage.store import Storage
 from compute.tensors import load, read_header, select
 from compute.worker.pool import WorkerPool
+from compute.worker.tenants import Tenant, tenant_of
 from compute.worker.wire import Job, Plan
 from shared.errors import ComputeUnitsExceeded, InputInvalid, InputMissing, OutputCountMismatch, TooLarge
 from shared.messages import TaskRequest
@@ -48,6 +49,8 @@ class Fetched:
     job: Job
     inputs: tuple[SharedBuffer, ...]
     outputs: SharedBuffer
+    tenant: Tenant
+    """Whose worker computes it."""
 
 
 class Pipeline:
@@ -74,11 +77,12 @@ class Pipeline:
         values = max(plan.peak_bytes - sum(sizes[:-1]), 0) if self._pool.on_host else 0
         with self._memory.buffers(sizes, values) as (*buffers, outputs):
             await self._load(inputs, buffers)
-            yield Fetched(job, tuple(buffers), outputs)
+            tenant = tenant_of(request.requester, self._settings.trust_groups)
+            yield Fetched(job, tuple(buffers), outputs, tenant)
 
     async def run(self, fetched: Fetched, started: Callable[[], None]) -> list[Tensor]:
         """The outputs, in the memory that was made for them."""
-        await self._pool.run(fetched.job, fetched.inputs, fetched.outputs, started)
+        await self._pool.run(fetched.job, fetched.inputs, fetched.outputs, started, fetched.tenant)
         specs = fetched.job.outputs
         return list(zip(specs, tensor_views(fetched.outputs.view, specs), strict=True))
 

@@ -56,11 +56,7 @@ class ReadinessProbes:
             "queue": self._queue(),
             "memory": self._memory(),
             "state": self._state(),
-            "sandbox": (
-                True,
-                "none: the worker has the rights of this process",
-                "run it as an unprivileged user in a container",
-            ),
+            "sandbox": self._sandbox(),
         }
         told = {name: self._check(name, *check) for name, check in checks.items()}
         return Readiness(ready=all(check.ok for check in told.values()), checks=told)
@@ -99,6 +95,14 @@ class ReadinessProbes:
     def _worker(self) -> tuple[bool, str, str | None]:
         ok = self._pool.pid is not None
         return ok, self._pool.state, None if ok else "wait for it, or see the log for why it does not start"
+
+    def _sandbox(self) -> tuple[bool, str, str | None]:
+        # Well even with gaps: where there are any in its core, SPLITUP_SANDBOX says that the node runs all the same.
+        sandbox = self._pool.sandbox
+        if sandbox is None:
+            return False, "no worker was ready yet", "wait for it, or see the log for why it does not start"
+        advice = "use a kernel with Landlock and seccomp (docs/security.md)" if sandbox.core_gaps else None
+        return True, str(sandbox), advice
 
     def _device(self) -> tuple[bool, str, str | None]:
         advice = "see the log; check the driver and SPLITUP_DEVICE"

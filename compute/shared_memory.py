@@ -12,24 +12,35 @@ ALIGNMENT = 64
 """Tensors of one buffer begin at multiples of this: what vector instructions like best, and any dtype needs."""
 BLOCK_BYTES = 512
 """The unit of st_blocks, whatever the file system."""
-_SIZE_IS_FINAL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_SIZE_IS_FINAL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+_F_SEAL_FUTURE_WRITE = 0x10
+"""Of linux/fcntl.h: writable mappings that exist stay, no other can be made, and nothing else writes."""
 
 
 class SharedBuffer:
-    """`size` zeroed bytes. `fd` may be passed to another process, which maps it with `map_shared`."""
+    """`size` zeroed bytes, written through `view`. Another process maps the descriptor that `lend` gives."""
 
     def __init__(self, name: str, size: int) -> None:
         """Raises OutOfMemory if the machine has no room for it."""
         self.size = size
         self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._is_lent = False
         try:
             os.ftruncate(self.fd, max(size, 1))
             # Whoever else holds the descriptor cannot cut the memory from under us.
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SIZE_IS_FINAL)
-            self.view = map_shared(self.fd, size)
+            self.view = map_shared(self.fd, size, writable=True)
         except OSError as exc:
             os.close(self.fd)
             raise OutOfMemory(f"no room for {size} bytes of shared memory: {exc.strerror}") from exc
+
+    def lend(self, *, writable: bool) -> int:
+        """The descriptor to pass on. Whether its holder may write is settled by the first call, for good."""
+        if not self._is_lent:
+            seals = fcntl.F_SEAL_SEAL if writable else fcntl.F_SEAL_SEAL | _F_SEAL_FUTURE_WRITE
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+            self._is_lent = True
+        return self.fd
 
     @property
     def unwritten_bytes(self) -> int:
@@ -44,9 +55,10 @@ class SharedBuffer:
             self.view = memoryview(b"")
 
 
-def map_shared(fd: int, size: int) -> memoryview:
-    """All bytes of a shared buffer, writable; unmapped when the last view of them is gone."""
-    return memoryview(mmap.mmap(fd, max(size, 1)))[:size]
+def map_shared(fd: int, size: int, *, writable: bool) -> memoryview:
+    """All bytes of a shared buffer; unmapped when the last view of them is gone. Raises OSError."""
+    access = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
+    return memoryview(mmap.mmap(fd, max(size, 1), mmap.MAP_SHARED, access))[:size]
 
 
 def layout(specs: Sequence[TensorSpec]) -> tuple[tuple[int, ...], int]:

@@ -1,11 +1,9 @@
 """The worker's own side: takes requests from the socket, computes in threads, answers."""
 
-import hashlib
 import os
 import socket
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -13,13 +11,13 @@ from typing import Any
 import torch
 
 from compute.graph.cost import compute_units
-from compute.graph.document import parse_graph
 from compute.graph.shapes import infer
 from compute.graph.steps import SPEC_DTYPES, TORCH_DTYPES
-from compute.graph.task_graph import TaskGraph
 from compute.shared_memory import layout, map_shared
-from compute.specs import DType, TensorSpec
+from compute.specs import TensorSpec
 from compute.worker.device import probe, release_memory
+from compute.worker.graphs import GraphCache
+from compute.worker.lock.kernel import name_this_process
 from compute.worker.program import Program, Stopped
 from compute.worker.wire import (
     MAX_ERROR_CHARACTERS,
@@ -27,6 +25,7 @@ from compute.worker.wire import (
     Limits,
     Operation,
     Plan,
+    Role,
     decode_job,
     encode_plan,
     receive_packet,
@@ -34,53 +33,73 @@ from compute.worker.wire import (
 )
 from shared.errors import ComputationFailed, OutOfMemory, TaskError
 
-MAX_GRAPHS = 64
-"""Compiled graphs kept, the least recently used go first."""
-
-_WARM_UP_PACKAGE = b"""{
-    "format": "splitup-task-graph", "version": 1,
-    "inputs": [{"name": "x", "dtype": "float32", "shape": ["n"]}],
-    "nodes": [{"name": "y", "op": "aten.add.Tensor", "args": {"self": {"ref": "x"}, "other": {"ref": "x"}}}],
-    "outputs": [{"ref": "y"}]
-}"""
+OPERATIONS = {Role.WORKER: (Operation.RUN, Operation.PROBE), Role.PLANNER: (Operation.PLAN,)}
 
 Answer = dict[str, Any]
+Views = list[memoryview]
 
 
 class WorkerLoop:
     """Serves one connection. Requests that were begun may run at the same time; answers come in any order."""
 
     def __init__(
-        self, sock: socket.socket, stop_page: memoryview, device: torch.device, limits: Limits, max_running: int
+        self,
+        sock: socket.socket,
+        stop_page: memoryview,
+        device: torch.device,
+        limits: Limits,
+        operations: Collection[Operation],
+        max_running: int,
     ) -> None:
         self._sock = sock
         self._stop_page = stop_page
         self._device = device
         self._limits = limits
-        self._graphs = GraphCache(limits)
-        # Plans and probes have threads of their own: they are short and must not wait behind long runs.
+        self._graphs = GraphCache(limits, lambda graph: graph)
+        self._programs = GraphCache(limits, Program)
+        # A probe has a thread of its own: it is short and must not wait behind long runs.
+        self._counts = {operation: max_running if operation is Operation.RUN else 1 for operation in operations}
         self._threads = {
-            operation: ThreadPoolExecutor(max_running if operation is Operation.RUN else 1, operation)
-            for operation in Operation
+            operation: ThreadPoolExecutor(count, operation) for operation, count in self._counts.items()
         }
+
+    def start_threads(self, warm_up: Callable[[], None]) -> None:
+        """Every thread that will ever take a request, each having done `warm_up`."""
+        for operation, count in self._counts.items():
+            # A thread that has ended its work is taken again before another is made: all must be there at once.
+            together = threading.Barrier(count)
+
+            def begin(together: threading.Barrier = together) -> None:
+                together.wait()
+                warm_up()
+
+            for begun in [self._threads[operation].submit(begin) for _ in range(count)]:
+                begun.result()
 
     def serve(self) -> None:
         """Until the other side is gone. Whatever still computes then is of no use to anyone."""
+        has_begun = False
         while (packet := receive_packet(self._sock)) is not None:
             request, fds = packet
             operation = Operation(request["operation"])
-            views = [map_shared(fd, size) for fd, size in zip(fds, request["sizes"], strict=True)]
+            views = [
+                map_shared(fd, size, writable=place == 1)
+                for place, (fd, size) in enumerate(zip(fds, request["sizes"], strict=True))
+            ]
             for fd in fds:
                 os.close(fd)
+            if operation is Operation.RUN and not has_begun:
+                has_begun = True
+                name_this_process("splitup-worker")
             self._threads[operation].submit(self._answer, operation, request, views)
 
-    def _answer(self, operation: Operation, request: Answer, views: list[memoryview]) -> None:
+    def _answer(self, operation: Operation, request: Answer, views: Views) -> None:
         work = {Operation.PLAN: self._plan, Operation.RUN: self._run, Operation.PROBE: self._probe}[operation]
         answer: Answer = {"number": request["number"]}
         try:
             work(views, self._stop_asked(request["stop"]))
         except Stopped:
-            answer["stopped"] = True
+            pass  # whoever asked for it does not ask what came of it
         except TaskError as exc:
             answer["error"] = (exc.reason, str(exc)[:MAX_ERROR_CHARACTERS])
         except (torch.OutOfMemoryError, MemoryError):  # outside of any operator, which names itself
@@ -96,10 +115,10 @@ class WorkerLoop:
     def _stop_asked(self, slot: int) -> Callable[[], bool]:
         return lambda: self._stop_page[slot] != 0
 
-    def _plan(self, views: list[memoryview], stop: Callable[[], bool]) -> None:
+    def _plan(self, views: Views, stop: Callable[[], bool]) -> None:
         job_view, room = views
         job = decode_job(bytes(job_view))
-        graph, _ = self._graphs.get(job.package)
+        graph = self._graphs.get(job.package)
         if stop():
             raise Stopped
         inference = infer(graph, job.input_specs, max_bytes=self._limits.max_task_bytes)
@@ -107,10 +126,10 @@ class WorkerLoop:
         data = encode_plan(plan)
         room[: len(data)] = data
 
-    def _run(self, views: list[memoryview], stop: Callable[[], bool]) -> None:
+    def _run(self, views: Views, stop: Callable[[], bool]) -> None:
         job_view, output_view, *input_views = views
         job = decode_job(bytes(job_view))
-        _, program = self._graphs.get(job.package)
+        program = self._programs.get(job.package)
         inputs = [
             tensor.to(self._device)
             for view, specs in zip(input_views, job.inputs, strict=True)
@@ -119,41 +138,8 @@ class WorkerLoop:
         outputs = program.run(inputs, stop, self._device)
         _copy_out(outputs, job, output_view)
 
-    def _probe(self, views: list[memoryview], stop: Callable[[], bool]) -> None:  # noqa: ARG002 # of one shape
+    def _probe(self, views: Views, stop: Callable[[], bool]) -> None:  # noqa: ARG002 # of one shape
         probe(self._device)
-
-
-def warm_up(device: torch.device, limits: Limits) -> None:
-    """Torch's first inference and run take most of a second: better before the first task than within it."""
-    spec = TensorSpec(DType.FLOAT32, (2,))
-    graph, program = GraphCache(limits).get(_WARM_UP_PACKAGE)
-    infer(graph, [spec], max_bytes=limits.max_task_bytes)
-    program.run([torch.zeros(2, device=device)], lambda: False, device)
-
-
-class GraphCache:
-    """Graphs by the hash of their package, each parsed and compiled once."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, tuple[TaskGraph, Program]] = OrderedDict()
-
-    def get(self, package: bytes) -> tuple[TaskGraph, Program]:
-        key = hashlib.sha256(package).digest()
-        with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-                return self._known[key]
-        graph = parse_graph(
-            package, max_bytes=self._limits.max_graph_bytes, max_nodes=self._limits.max_graph_nodes
-        )
-        compiled = graph, Program(graph)
-        with self._lock:
-            self._known[key] = compiled
-            while len(self._known) > MAX_GRAPHS:
-                self._known.popitem(last=False)
-        return compiled
 
 
 def tensors_in(view: memoryview, specs: tuple[TensorSpec, ...]) -> list[torch.Tensor]:

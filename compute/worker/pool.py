@@ -1,33 +1,32 @@
-"""The worker that is kept warm and replaced when it dies, and the tasks that share it."""
+"""Planner and workers that are kept warm and replaced when they die, and the tasks that share them."""
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 
 from compute.shared_memory import SharedBuffer
+from compute.worker.answers import Greeting
+from compute.worker.forks import ForkServer
 from compute.worker.gate import Gate
-from compute.worker.launcher import WorkerOptions, launch
-from compute.worker.process import Answer, NotTaken, WorkerFailed, WorkerGone, WorkerProcess
-from compute.worker.wire import MAX_ANSWER_BYTES, Job, Operation, Plan, decode_plan, encode_job
-from shared.backoff import Backoff
-from shared.errors import TASK_REASONS, ComputationFailed, OutOfMemory, TaskError, TooLarge
+from compute.worker.launcher import launch
+from compute.worker.lock.sandbox import Sandbox
+from compute.worker.options import WorkerOptions
+from compute.worker.planner import Planner
+from compute.worker.process import NotTaken, WorkerFailed, WorkerGone
+from compute.worker.spare import RESTART, Spare
+from compute.worker.tenancy import Tenancy
+from compute.worker.tenants import Tenant
+from compute.worker.wire import Job, Operation, Plan, Role, encode_job
+from shared.errors import ComputationFailed, OutOfMemory, TaskError
 from shared.logs import fields
 
 log = logging.getLogger(__name__)
 
-RESTART = Backoff(base_s=0.5, cap_s=30.0)
-PLANS = 1
-"""Plans at once: they are short, and Python's lock lets only one proceed anyway."""
-
-_ERRORS: dict[str, type[TaskError]] = {
-    error.__name__: error for error in TaskError.__subclasses__() if error.__name__ in TASK_REASONS
-}
-
 
 class WorkerPool:
-    """Runs up to `max_running` tasks beside each other in one worker.
+    """Runs up to `max_running` tasks beside each other, those of one tenant in one worker.
 
     When the worker ends by itself under one request alone, that request fails. Requests that lost their worker
     while others ran in it, or because it was killed for another's sake, are done once more, alone; then they fail
@@ -36,20 +35,21 @@ class WorkerPool:
 
     def __init__(self, options: WorkerOptions, *, plan_limit_s: float) -> None:
         self._options = options
-        self._plan_limit_s = plan_limit_s
-        self._gate = Gate(options.max_running + PLANS)
+        self._gate = Gate(options.max_running)
         self._runs = asyncio.Semaphore(options.max_running)
-        self._plans = asyncio.Semaphore(PLANS)
-        self._worker: WorkerProcess | None = None
-        self._warm = asyncio.Event()
+        self._spare = Spare(Role.WORKER, self._told)
+        self._tenancy = Tenancy(self._spare, options.max_running)
+        self._planner = Planner(plan_limit_s)
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
         self.state = "starting"
         """For people: the device, or why there is no worker."""
+        self.sandbox: Sandbox | None = None
+        """What holds the workers; None until one was ready."""
 
     @property
     def pid(self) -> int | None:
-        """Of the worker, while there is one that is ready."""
-        return self._worker.pid if self._worker is not None else None
+        """Of the worker that was used last, or of the one that waits; None while there is none that is ready."""
+        return self._tenancy.pid or self._spare.pid
 
     @property
     def on_host(self) -> bool:
@@ -57,44 +57,43 @@ class WorkerPool:
         return self.state.startswith("cpu")
 
     async def serve(self) -> None:
-        """Keeps a worker ready until cancelled; none is left behind."""
+        """Keeps processes ready until cancelled; none is left behind."""
         tries = 0
         while True:
             try:
-                worker, device = await launch(self._options)
+                server = await launch(self._options)
             except WorkerFailed as exc:
-                self.state = f"no worker: {exc}"
-                log.error("the worker did not start", extra=fields(why=str(exc)))
+                self._told(f"no worker: {exc}")
+                log.error("the fork server did not start", extra=fields(why=str(exc)))
                 await asyncio.sleep(RESTART.delay_s(tries, self._rng))
                 tries += 1
                 continue
             tries = 0
-            log.info("the worker is ready", extra=fields(pid=worker.pid, device=device))
-            await self._use(worker, device)
+            await self._use(server)
 
     async def plan(self, job: Job) -> Plan:
         """What a run of the package on these inputs would give and cost. Raises TaskError."""
-        data = encode_job(job)
-        with _buffers("job", len(data), MAX_ANSWER_BYTES) as buffers:
-            buffers[0].view[:] = data
-            async with self._plans:
-                await self._twice(Operation.PLAN, buffers)
-            return decode_plan(bytes(buffers[1].view))
+        return await self._planner.plan(job)
 
     async def run(
-        self, job: Job, inputs: Sequence[SharedBuffer], outputs: SharedBuffer, started: Callable[[], None]
+        self,
+        job: Job,
+        inputs: Sequence[SharedBuffer],
+        outputs: SharedBuffer,
+        started: Callable[[], None],
+        tenant: Tenant,
     ) -> None:
         """Compute `outputs` (laid out as `job.outputs`) from `inputs`. Calls `started` when a place is free.
 
         Raises TaskError. When cancelled, it returns within STOP_S and a little, and the buffers are left alone.
         """
         data = encode_job(job)
-        with _buffers("job", len(data)) as (job_buffer,):
+        with closing(SharedBuffer("job", len(data))) as job_buffer:
             job_buffer.view[:] = data
             async with self._runs:
                 started()
                 try:
-                    await self._twice(Operation.RUN, [job_buffer, outputs, *inputs])
+                    await self._twice(tenant, [job_buffer, *inputs], outputs)
                 except (ComputationFailed, OutOfMemory):
                     # The next task must not pay for what this one did to the device.
                     with suppress(WorkerGone, NotTaken, TaskError):
@@ -104,78 +103,65 @@ class WorkerPool:
     async def probe(self) -> None:
         """A small computation on the device. Raises WorkerGone, NotTaken or TaskError.
 
-        A worker whose device does not compute as it should is ended, so that a fresh one takes the device over.
+        Where the device does not compute as it should, all its workers are ended, so that a fresh one takes it over.
         """
-        worker = self._worker
+        worker = self._tenancy.latest() or self._spare.process
         if worker is None:
             raise WorkerGone(self.state, culprit=False)
-        answer = await worker.request(Operation.PROBE, [])
-        if "error" in answer:
-            log.error("the device is sick; its worker is replaced", extra=fields(why=answer["error"][1]))
-            await worker.kill()
-        _check(answer)
+        answer = await worker.request(Operation.PROBE)
+        if answer.error is not None:
+            log.error("the device is sick; its workers are replaced", extra=fields(why=str(answer.error)))
+            await self._tenancy.end_all()
+            raise answer.error
 
-    async def _use(self, worker: WorkerProcess, device: str) -> None:
-        self._worker, self.state = worker, device
-        self._warm.set()
+    def _told(self, told: Greeting | str) -> None:
+        if isinstance(told, Greeting):
+            if told.sandbox != self.sandbox:
+                log.info("the worker is locked", extra=fields(sandbox=str(told.sandbox)))
+            self.state, self.sandbox = told.device, told.sandbox
+        else:
+            self.state = told
+
+    async def _use(self, server: ForkServer) -> None:
+        keepers = (self._spare.serve(server), self._planner.serve(server))
         try:
-            how = await worker.gone()
-        except BaseException:  # also when cancelled: no worker outlives the one who watches it
-            await worker.kill()
-            raise
-        finally:
-            self._worker = None
-            self._warm.clear()
-        self.state = f"starting anew: the last one ended {how}"
-        log.warning("the worker ended", extra=fields(pid=worker.pid, how=how))
+            async with asyncio.TaskGroup() as group:
+                serving = [group.create_task(keeper) for keeper in keepers]
+                how = await server.gone()
+                for keeper in serving:
+                    keeper.cancel()
+        finally:  # also when cancelled: no worker outlives the one who watches it
+            await server.kill()
+        self.state = f"starting anew: the fork server ended {how}"
+        log.warning("the fork server ended", extra=fields(pid=server.pid, how=how))
 
-    async def _twice(self, operation: Operation, buffers: Sequence[SharedBuffer]) -> None:
+    async def _twice(self, tenant: Tenant, given: Sequence[SharedBuffer], filled: SharedBuffer) -> None:
         try:
             async with self._gate.beside():
-                return await self._once(operation, buffers)
+                return await self._once(tenant, given, filled)
         except WorkerGone as gone:
+            log.warning("a worker ended", extra=fields(how=str(gone)))
             if gone.culprit:
-                raise _death(operation, gone) from gone
-        log.info("a task lost its worker and is done once more, alone", extra=fields(operation=operation))
+                raise _death(gone) from gone
+        log.info("a task lost its worker and is done once more, alone")
         try:
             async with self._gate.alone():
-                await self._once(operation, buffers)
+                await self._once(tenant, given, filled)
         except WorkerGone as gone:
-            raise _death(operation, gone) from gone
+            log.warning("a worker ended", extra=fields(how=str(gone)))
+            raise _death(gone) from gone
 
-    async def _once(self, operation: Operation, buffers: Sequence[SharedBuffer]) -> None:
+    async def _once(self, tenant: Tenant, given: Sequence[SharedBuffer], filled: SharedBuffer) -> None:
         while True:
-            worker = await self._living()
-            limit_s = self._plan_limit_s if operation is Operation.PLAN else None
+            worker = await self._tenancy.worker_for(tenant)
             try:
-                async with asyncio.timeout(limit_s):
-                    return _check(await worker.request(operation, buffers))
+                answer = await worker.request(Operation.RUN, given, filled)
             except NotTaken:  # it ended a moment ago; nothing was begun
                 continue
-            except TimeoutError as exc:
-                raise TooLarge(f"planning this package took longer than {limit_s:g} s") from exc
-
-    async def _living(self) -> WorkerProcess:
-        while self._worker is None or not self._worker.alive:
-            self._warm.clear()
-            await self._warm.wait()
-        return self._worker
+            if answer.error is not None:
+                raise answer.error
+            return
 
 
-def _death(operation: Operation, gone: WorkerGone) -> ComputationFailed:
-    what = "planned" if operation is Operation.PLAN else "computed"
-    return ComputationFailed(f"{gone} while it {what} this task and nothing else")
-
-
-def _check(answer: Answer) -> None:
-    """Raises the TaskError that the worker reports."""
-    if "error" in answer:
-        reason, message = answer["error"]
-        raise _ERRORS.get(reason, ComputationFailed)(message)
-
-
-@contextmanager
-def _buffers(name: str, *sizes: int) -> Iterator[list[SharedBuffer]]:
-    """Shared buffers of these sizes, closed at the end."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(closing(SharedBuffer(name, size))) for size in sizes]
+def _death(gone: WorkerGone) -> ComputationFailed:
+    return ComputationFailed(f"{gone} while it computed this task and nothing else")

@@ -3,15 +3,14 @@
 import asyncio
 import itertools
 import logging
-import os
 import signal
 import socket
-from asyncio.subprocess import Process
 from collections.abc import Sequence
-from typing import Any
 
 from compute.shared_memory import SharedBuffer
-from compute.worker.wire import Operation, receive_packet, send_packet
+from compute.worker.answers import Answer, Greeting, Refusal, parse_answer, receive_answer
+from compute.worker.forked import Forked
+from compute.worker.wire import Operation, send_packet
 from shared.errors import SplitUpError
 from shared.logs import fields
 
@@ -19,8 +18,6 @@ log = logging.getLogger(__name__)
 
 STOP_S = 0.5
 """How long a request that was told to stop may take before the worker is killed."""
-
-Answer = dict[str, Any]
 
 
 class WorkerGone(SplitUpError):
@@ -42,9 +39,9 @@ class WorkerFailed(SplitUpError):
 class WorkerProcess:
     """Owns the process and its socket. Each request under way has a slot of the stop page, one byte each."""
 
-    def __init__(self, process: Process, sock: socket.socket, stop_page: memoryview) -> None:
-        self.pid = process.pid
-        self._process = process
+    def __init__(self, forked: Forked, sock: socket.socket, stop_page: memoryview) -> None:
+        self.pid = forked.pid
+        self._forked = forked
         self._sock = sock
         self._stop_page = stop_page
         self._free_slots = list(range(len(stop_page)))
@@ -54,25 +51,27 @@ class WorkerProcess:
         self._killed = False
         self._closed = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self._greeting: asyncio.Future[Answer] = loop.create_future()
+        self._greeting: asyncio.Future[Greeting | Refusal] = loop.create_future()
         loop.add_reader(sock.fileno(), self._read)
 
-    async def greeting(self) -> str:
-        """The device that the worker computes on, once it is ready. Raises WorkerFailed."""
-        answer = await self._greeting
-        if "failed" in answer:
-            raise WorkerFailed(answer["failed"])
-        return str(answer["device"])
+    async def greeting(self) -> Greeting:
+        """What the worker computes on and what holds it, once it is ready. Raises WorkerFailed."""
+        greeting = await asyncio.shield(self._greeting)
+        if isinstance(greeting, Refusal):
+            raise WorkerFailed(greeting.why)
+        return greeting
 
-    async def request(self, operation: Operation, buffers: Sequence[SharedBuffer]) -> Answer:
-        """The worker's answer. Raises WorkerGone or NotTaken.
+    async def request(
+        self, operation: Operation, given: Sequence[SharedBuffer] = (), filled: SharedBuffer | None = None
+    ) -> Answer:
+        """The worker's answer. Raises WorkerGone or NotTaken. It can read `given` and write `filled`.
 
         When cancelled, the request is told to stop; when it does not within STOP_S, the worker is killed. Either
         way the worker does not touch the buffers any more once this has returned or raised.
         """
         slot = self._free_slots.pop()
         self._stop_page[slot] = 0
-        answer = self._send(slot, operation, buffers)
+        answer = self._send(slot, operation, given, filled)
         try:
             # Not awaited directly: a cancellation would be passed on to the future, and the answer be lost.
             await asyncio.wait({answer})
@@ -90,12 +89,16 @@ class WorkerProcess:
     async def gone(self) -> str:
         """Returns once the process has ended, with how it ended."""
         await self._closed.wait()
-        code = await self._process.wait()
+        code = await self._forked.wait()
         return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
 
     @property
     def alive(self) -> bool:
         return not self._killed and not self._closed.is_set()
+
+    @property
+    def idle(self) -> bool:
+        return not self._jobs
 
     async def kill(self) -> None:
         self._kill()
@@ -103,16 +106,25 @@ class WorkerProcess:
 
     def _kill(self) -> None:
         self._killed = True
-        if self._process.returncode is None:
-            self._process.kill()
+        self._forked.kill()
 
-    def _send(self, slot: int, operation: Operation, buffers: Sequence[SharedBuffer]) -> asyncio.Future[Answer]:
+    def _send(
+        self, slot: int, operation: Operation, given: Sequence[SharedBuffer], filled: SharedBuffer | None
+    ) -> asyncio.Future[Answer]:
         number = next(self._numbers)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        sizes = [buffer.size for buffer in buffers]
-        packet = {"number": number, "operation": operation, "stop": slot, "sizes": sizes}
+        # The second one is the one to fill.
+        lent = [(buffer, False) for buffer in given]
+        if filled is not None:
+            lent.insert(1, (filled, True))
+        packet = {
+            "number": number,
+            "operation": operation,
+            "stop": slot,
+            "sizes": [buffer.size for buffer, _ in lent],
+        }
         try:
-            send_packet(self._sock, packet, [buffer.fd for buffer in buffers])
+            send_packet(self._sock, packet, [buffer.lend(writable=writable) for buffer, writable in lent])
         except OSError as exc:
             # It ended a moment ago, or does not read what it is sent: then it is of no use either.
             self._kill()
@@ -131,27 +143,25 @@ class WorkerProcess:
 
     def _read(self) -> None:
         try:
-            packet = receive_packet(self._sock)
-            if packet is None:
+            data = receive_answer(self._sock)
+            if data is None:
                 self._close(all_taken=True)
             else:
-                self._take(*packet)
+                self._take(parse_answer(data))
         except BlockingIOError:
             return
         except ConnectionResetError:  # it ended without having read all that it was sent
             self._close(all_taken=False)
-        except (ValueError, TypeError, KeyError, asyncio.InvalidStateError):
+        except (ValueError, KeyError, asyncio.InvalidStateError):
             log.error("the worker says what no worker of ours says; it is killed", extra=fields(pid=self.pid))
             self._kill()
 
-    def _take(self, answer: Answer, fds: list[int]) -> None:
-        for fd in fds:  # a worker has none to give
-            os.close(fd)
-        if "number" not in answer:
-            self._greeting.set_result(answer)
+    def _take(self, told: Answer | Greeting | Refusal) -> None:
+        if not isinstance(told, Answer):
+            self._greeting.set_result(told)
             return
-        self._jobs.discard(answer["number"])
-        self._pending.pop(answer["number"]).set_result(answer)
+        self._jobs.discard(told.number)
+        self._pending.pop(told.number).set_result(told)
 
     def _close(self, *, all_taken: bool) -> None:
         asyncio.get_running_loop().remove_reader(self._sock.fileno())
@@ -162,6 +172,6 @@ class WorkerProcess:
         self._pending.clear()
         if not self._greeting.done():
             self._greeting.set_result(
-                {"failed": "the worker ended before it was ready; its last words are in the log"}
+                Refusal("the worker ended before it was ready; its last words are in the log")
             )
         self._closed.set()

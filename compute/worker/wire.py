@@ -1,13 +1,15 @@
-"""What API process and worker say to each other: JSON packets, with shared memory passed beside them.
+"""What API process, fork server and workers say to each other: JSON packets, with descriptors passed beside them.
 
-A request is `{"number", "operation", "stop", "sizes"}` and one descriptor for each size. For a plan these are the
-`Job` and room for the answer, for a run the `Job`, the outputs and the inputs, for a probe none. The answer is
-`{"number"}`, with `error` where the request failed. The worker's first packet is its greeting and has no number.
+A request to a worker is `{"number", "operation", "stop", "sizes"}` and one descriptor for each size. For a plan these
+are the `Job` and room for the answer, for a run the `Job`, the outputs and the inputs, for a probe none. The first of
+them and a run's inputs can only be read. The answer is `{"number"}`, with `error` where the request failed. A worker's
+first packet is its greeting and has no number.
+
+A worker may be in a stranger's hands: what it says is read by `answers.py`.
 """
 
 import array
 import json
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +20,19 @@ from compute.specs import DType, TensorSpec
 
 MAX_PACKET_BYTES = 64 << 10
 MAX_BUFFERS = 16
+STOP_SLOTS = 256
+"""Bytes of the stop page: more than there are requests at once."""
 MAX_ANSWER_BYTES = 1 << 20
 """Room for the answer to a plan: 255 outputs of 64 dimensions each take less."""
 MAX_ERROR_CHARACTERS = 4_000
 _LENGTH_BYTES = 8
+
+
+class Role(StrEnum):
+    """What a process of the fork server is for."""
+
+    WORKER = "worker"
+    PLANNER = "planner"
 
 
 class Operation(StrEnum):
@@ -64,8 +75,7 @@ class Plan:
 def encode_job(job: Job) -> bytes:
     """Eight bytes of length, the specs as JSON, the package."""
     specs = {"inputs": [_specs_to_json(group) for group in job.inputs], "outputs": _specs_to_json(job.outputs)}
-    head = json.dumps(specs).encode("ascii")
-    return len(head).to_bytes(_LENGTH_BYTES, "little") + head + job.package
+    return framed(specs) + job.package
 
 
 def decode_job(data: bytes) -> Job:
@@ -76,19 +86,27 @@ def decode_job(data: bytes) -> Job:
 
 
 def encode_plan(plan: Plan) -> bytes:
-    members = {
-        "outputs": _specs_to_json(plan.outputs),
-        "computeUnits": plan.compute_units,
-        "peakBytes": plan.peak_bytes,
-    }
+    return framed(
+        {
+            "outputs": _specs_to_json(plan.outputs),
+            "computeUnits": plan.compute_units,
+            "peakBytes": plan.peak_bytes,
+        }
+    )
+
+
+def framed(members: dict[str, Any]) -> bytes:
+    """Eight bytes of length, the members as JSON."""
     data = json.dumps(members).encode("ascii")
     return len(data).to_bytes(_LENGTH_BYTES, "little") + data
 
 
-def decode_plan(data: bytes) -> Plan:
-    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-    members = json.loads(data[_LENGTH_BYTES:end])
-    return Plan(_specs_from_json(members["outputs"]), members["computeUnits"], members["peakBytes"])
+def unframed(data: memoryview) -> bytes:
+    """The JSON of `framed`, copied once: whoever wrote it may still be writing. Raises ValueError."""
+    length = int.from_bytes(bytes(data[:_LENGTH_BYTES]), "little")
+    if length > len(data) - _LENGTH_BYTES:
+        raise ValueError(f"{length} bytes are said to lie in {len(data)}")
+    return bytes(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
 
 
 def send_packet(sock: socket.socket, members: dict[str, Any], fds: Sequence[int] = ()) -> None:
@@ -99,12 +117,11 @@ def send_packet(sock: socket.socket, members: dict[str, Any], fds: Sequence[int]
 def receive_packet(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next packet and its descriptors, which the caller closes; None at the end of the connection."""
     packed = array.array("i")
-    data, ancillary, _, _ = sock.recvmsg(MAX_PACKET_BYTES, socket.CMSG_SPACE(MAX_BUFFERS * packed.itemsize))
+    room = socket.CMSG_SPACE(MAX_BUFFERS * packed.itemsize)
+    data, ancillary, _, _ = sock.recvmsg(MAX_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, rights in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             packed.frombytes(rights[: len(rights) - len(rights) % packed.itemsize])
-    for fd in packed:
-        os.set_inheritable(fd, False)
     return (json.loads(data), list(packed)) if data else None
 
 

@@ -27,17 +27,36 @@ LOOKUP = {
 }
 
 
+class Sickness:
+    """While the file's byte is set, the device multiplies wrongly."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.end()
+
+    def begin(self) -> None:
+        self._write(b"\1")
+
+    def end(self) -> None:
+        self._write(b"\0")
+
+    def _write(self, byte: bytes) -> None:
+        # In place: the worker has the file mapped.
+        with self.path.open("r+b" if self.path.exists() else "wb") as file:
+            file.write(byte)
+
+
 @pytest.fixture
-def sick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """While this file is there, the device multiplies wrongly."""
+def sick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sickness:
     real = launcher._command
     monkeypatch.setattr(
         launcher,
         "_command",
         lambda *given: [sys.executable, "-m", sick_worker.__name__, *real(*given)[3:]],
     )
-    monkeypatch.setenv(sick_worker.SICK, str(tmp_path / "sick"))
-    return tmp_path / "sick"
+    sickness = Sickness(tmp_path / "sick")
+    monkeypatch.setenv(sick_worker.SICK, str(sickness.path))
+    return sickness
 
 
 async def failing(pool) -> None:
@@ -47,7 +66,7 @@ async def failing(pool) -> None:
         await run(pool, job, [INPUTS[0], struct.pack("<q", 7)])
 
 
-async def test_a_task_that_fails_on_a_well_device_leaves_its_worker_alone(sick: Path) -> None:
+async def test_a_task_that_fails_on_a_well_device_leaves_its_worker_alone(sick: Sickness) -> None:
     async with worker_pool() as pool:
         assert await run(pool, add_job(3), INPUTS) == SUM
         before = pool.pid
@@ -56,32 +75,34 @@ async def test_a_task_that_fails_on_a_well_device_leaves_its_worker_alone(sick: 
         assert pool.pid == before
 
 
-async def test_a_device_that_is_sick_after_a_failure_gets_a_fresh_worker_before_the_next_task(sick: Path) -> None:
+async def test_a_device_that_is_sick_after_a_failure_gets_a_fresh_worker_before_the_next_task(
+    sick: Sickness,
+) -> None:
     async with worker_pool() as pool:
         assert await run(pool, add_job(3), INPUTS) == SUM
         before = pool.pid
-        sick.touch()
+        sick.begin()
         await failing(pool)
         assert pool.pid != before, "the worker was ended with the task that failed"
-        sick.unlink()
+        sick.end()
         assert await run(pool, add_job(3), INPUTS) == SUM
 
 
-async def test_a_probe_that_finds_the_device_sick_says_so_and_replaces_its_worker(sick: Path) -> None:
+async def test_a_probe_that_finds_the_device_sick_says_so_and_replaces_its_worker(sick: Sickness) -> None:
     async with worker_pool() as pool:
         assert await run(pool, add_job(3), INPUTS) == SUM
         before = pool.pid
-        sick.touch()
+        sick.begin()
         with pytest.raises(ComputationFailed, match="multiplied wrongly"):
             await pool.probe()
         assert pool.pid != before
-        sick.unlink()
+        sick.end()
         assert await run(pool, add_job(3), INPUTS) == SUM
         await pool.probe()
 
 
-async def test_a_device_that_stays_sick_takes_no_task(sick: Path) -> None:
-    sick.touch()
+async def test_a_device_that_stays_sick_takes_no_task(sick: Sickness) -> None:
+    sick.begin()
     async with worker_pool() as pool:
         await _until_it_says(pool, "multiplied wrongly")
         with pytest.raises(WorkerGone, match="multiplied wrongly"):

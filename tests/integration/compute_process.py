@@ -74,10 +74,15 @@ class ComputeProcess:
         return (self.folder / "log").read_text()
 
     def worker_pids(self) -> list[int]:
-        """Of all workers that this process started and that live."""
+        """Of the workers that have taken a task and live; those that wait for one are not among them."""
+        return [pid for pid in self.forked_pids() if name_of(pid) == "splitup-worker"]
+
+    def forked_pids(self) -> list[int]:
+        """Of the fork server and of all that it made and that lives: workers, planners, and those that wait."""
         assert self.process is not None
-        everyone = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
-        return [pid for pid in everyone if parent_of(pid) == self.process.pid]
+        parents = {int(folder.name): parent_of(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")}
+        servers = [pid for pid, parent in parents.items() if parent == self.process.pid]
+        return servers + [pid for pid, parent in parents.items() if parent in servers]
 
     def kill(self) -> None:
         assert self.process is not None
@@ -157,6 +162,14 @@ def parent_of(pid: int) -> int | None:
     except OSError:
         return None
     return None if state == "Z" else int(parent)
+
+
+def name_of(pid: int) -> str | None:
+    """As `ps` shows it; None where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return None
 
 
 def until(true, what: str, seconds: float = 20.0) -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from compute.shared_memory import SharedBuffer, layout, map_shared, tensor_views
 from compute.specs import DType, TensorSpec
-from compute.worker.launcher import WorkerOptions
+from compute.worker.answers import parse_plan
+from compute.worker.options import WorkerOptions
 from compute.worker.pool import WorkerPool
-from compute.worker.wire import Job, Limits, Plan, decode_job, decode_plan, encode_job, encode_plan
+from compute.worker.wire import Job, Limits, Plan, decode_job, encode_job, encode_plan
 from shared.errors import ComputationFailed, GraphInvalid, InputMismatch, TooLarge
 from tests.integration.compute_process import FORMAT
 from tests.integration.compute_tasks import ADD, call, chain_of_products, floats, ref, tensor
@@ -25,7 +26,7 @@ LIMITS = Limits(max_graph_bytes=1 << 20, max_graph_nodes=20_000, max_task_bytes=
 
 @asynccontextmanager
 async def worker_pool(plan_limit_s: float = 20.0, max_running: int = 2, limits: Limits = LIMITS):
-    pool = WorkerPool(WorkerOptions("cpu", 1, max_running, limits), plan_limit_s=plan_limit_s)
+    pool = WorkerPool(WorkerOptions("cpu", 1, max_running, limits, 4 << 30), plan_limit_s=plan_limit_s)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(pool.serve())
         yield pool
@@ -36,7 +37,7 @@ def package(graph: dict[str, object]) -> bytes:
     return json.dumps(FORMAT | graph).encode()
 
 
-async def run(pool: WorkerPool, job: Job, inputs: list[bytes]) -> list[bytes]:
+async def run(pool: WorkerPool, job: Job, inputs: list[bytes], tenant: str = "one") -> list[bytes]:
     """The outputs' bytes; `inputs` are the bytes of each input buffer."""
     plan = await pool.plan(job)
     job = Job(job.package, job.inputs, plan.outputs)
@@ -44,7 +45,7 @@ async def run(pool: WorkerPool, job: Job, inputs: list[bytes]) -> list[bytes]:
     for buffer, data in zip(buffers, inputs, strict=True):
         buffer.view[:] = data
     with closing(SharedBuffer("outputs", layout(plan.outputs)[1])) as outputs:
-        await pool.run(job, buffers, outputs, lambda: None)
+        await pool.run(job, buffers, outputs, lambda: None, tenant)
         return [bytes(view) for view in tensor_views(outputs.view, plan.outputs)]
 
 
@@ -110,7 +111,7 @@ async def test_outputs_other_than_planned_are_refused():
         with closing(SharedBuffer("outputs", 1024)) as outputs:
             buffers = [SharedBuffer("input", 12), SharedBuffer("input", 12)]
             with pytest.raises(ComputationFailed, match="the plan says"):
-                await pool.run(Job(job.package, job.inputs, (floats(4),)), buffers, outputs, lambda: None)
+                await pool.run(Job(job.package, job.inputs, (floats(4),)), buffers, outputs, lambda: None, "one")
 
 
 async def test_a_plan_that_takes_too_long_is_given_up_and_the_next_one_is_made():
@@ -139,7 +140,7 @@ async def test_the_worker_has_no_credentials_and_no_open_file_of_ours(monkeypatc
 def test_shared_memory_cannot_be_cut_by_who_else_holds_it():
     with closing(SharedBuffer("sealed", 4096)) as buffer:
         buffer.view[0] = 7
-        assert map_shared(buffer.fd, 4096)[0] == 7
+        assert map_shared(buffer.fd, 4096, writable=False)[0] == 7
         with pytest.raises(OSError, match="not permitted"):
             os.ftruncate(buffer.fd, 0)
         assert fcntl.fcntl(buffer.fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK
@@ -150,4 +151,4 @@ def test_jobs_and_plans_cross_the_wire_unchanged():
     job = Job(b'{"any": "bytes"}\xff', (specs, ()), specs)
     assert decode_job(encode_job(job)) == job
     plan = Plan(specs, 2**53, 2**60)
-    assert decode_plan(encode_plan(plan) + bytes(10)) == plan
+    assert parse_plan(memoryview(encode_plan(plan) + bytes(10))) == plan

@@ -14,6 +14,7 @@ from compute.settings import ComputeSettings
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
 from compute.storage.store import NO_BOOK
+from compute.worker.lock.sandbox import Sandbox
 from compute.worker.wire import Plan
 from shared.clock import SystemClock
 from shared.ids import TaskKey
@@ -75,6 +76,7 @@ class HandPool:
         self.pid: int | None = 1
         self.state = "a test's hand"
         self.on_host = True
+        self.sandbox = Sandbox(("a test's hand",))
 
     async def probe(self):
         pass
@@ -82,7 +84,7 @@ class HandPool:
     async def plan(self, _job):
         return self.plan_of
 
-    async def run(self, _job, inputs, outputs, started):
+    async def run(self, _job, inputs, outputs, started, _tenant):
         started()
         self.run_count += 1
         await self.runs.pass_by()

@@ -1,0 +1,28 @@
+"""A process that the fork server made, as the API process sees it: it can be killed, and how it ended is told."""
+
+import asyncio
+import contextlib
+import os
+import signal
+
+
+class Forked:
+    """Its number may be another's once it has ended; the descriptor never is."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self._pidfd = pidfd
+        self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def kill(self) -> None:
+        if not self._status.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def ended(self, status: int) -> None:
+        """To be called once, with the exit status or a signal's negative number."""
+        self._status.set_result(status)
+        os.close(self._pidfd)
+
+    async def wait(self) -> int:
+        return await asyncio.shield(self._status)

@@ -1,0 +1,68 @@
+"""Which files a locked process may read, by the moment of its life."""
+
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from compute.worker.lock.landlock import READ, USE_DEVICE, Access
+
+Files = Mapping[Path, Access]
+
+# Where this program's own packages lie: the folder that has `compute` and `shared` in it is not readable as a whole.
+_PACKAGES = Path(__file__).parents[2]
+_SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/dev/urandom")
+_PROCESSORS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+# What NVIDIA's driver opens in user space besides its libraries.
+_DRIVER_READS = (
+    "/proc/devices",
+    "/proc/driver/nvidia",
+    "/proc/driver/nvidia-caps",
+    "/proc/sys/vm",
+    "/proc/modules",
+    "/sys/bus/pci",
+    "/sys/devices",
+    "/sys/module/nvidia",
+    "/usr/local/cuda",
+    "/usr/share/nvidia",
+    "/etc/nvidia",
+)
+_DRIVER_DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps", "nvidia[0-9]*")
+_DEV = Path("/dev")
+
+
+def has_cuda_devices() -> bool:
+    return any(_DEV.glob("nvidia[0-9]*"))
+
+
+def while_importing(*, cuda: bool) -> Files:
+    """Python, torch, and what they ask about the machine; with `cuda` all that any later moment may need.
+
+    Of /proc all, since the folders of processes that are made later have no names yet.
+    """
+    return _libraries() | {Path("/proc"): READ} | (_driver() if cuda else {})
+
+
+def with_cuda() -> Files:
+    """While tasks run on a GPU: the driver loads libraries and reads its files whenever it pleases."""
+    return (
+        _libraries() | _driver() | dict.fromkeys(map(Path, ("/proc/self", "/proc/cpuinfo", "/proc/meminfo")), READ)
+    )
+
+
+NOTHING: Files = {}
+"""While tasks run on the host, or are planned."""
+
+
+def _libraries() -> dict[Path, Access]:
+    folders = [Path(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
+    folders += [Path(sysconfig.get_paths()[kind]) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    folders += [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
+    folders += [_PACKAGES, _PACKAGES.parent / "shared"]
+    folders += map(Path, (*_SYSTEM, *_PROCESSORS))
+    return dict.fromkeys(folders, READ)
+
+
+def _driver() -> dict[Path, Access]:
+    devices = [device for pattern in _DRIVER_DEVICES for device in _DEV.glob(pattern)]
+    return dict.fromkeys(map(Path, _DRIVER_READS), READ) | dict.fromkeys(devices, USE_DEVICE)

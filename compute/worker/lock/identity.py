@@ -1,0 +1,100 @@
+"""Whose process it is, and what it has of the machine: user, capabilities, network, limits."""
+
+import os
+import resource
+import signal
+import struct
+from collections.abc import Collection
+
+from compute.worker.lock.kernel import (
+    ARCHITECTURE,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    prctl,
+    system_call,
+    unshare,
+)
+
+_CLONE_NEWNET = 0x4000_0000
+_CAPSET = {"x86_64": 126, "aarch64": 91}
+_CAPABILITY_VERSION_3 = 0x2008_0522
+_FIRST_OWN_ID = 2_000_000_000
+"""User ids from here on belong to nobody; each process takes the one that its own number adds up to."""
+_NOBODY = 65_534
+_MAX_DESCRIPTORS = {False: 256, True: 4_096}
+"""Without and with CUDA, whose driver opens one for each piece of a device."""
+_RESERVED_BYTES = 4 << 30
+"""Address space that threads' stacks and the allocator's arenas reserve and do not use."""
+MAX_THREADS = 1_024
+"""Of a process with a user id of its own."""
+
+
+def die_with(parent: int) -> None:
+    """Not to outlive `parent`, even while an operator holds every thread."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def close_all_but(kept: Collection[int]) -> None:
+    """Descriptors that whoever started this process left open."""
+    below = -1
+    for fd in (*sorted(kept), resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
+        if below + 1 < fd:  # Python takes an empty range for one without an end
+            os.closerange(below + 1, fd)
+        below = fd
+
+
+def limit_resources(*, cuda: bool) -> None:
+    """No core dump, no byte in any file; memory comes last, when what is there already can be counted."""
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS[cuda])
+    prctl(PR_SET_DUMPABLE, 0)
+
+
+def limit_memory(more_bytes: int) -> None:
+    """Address space: what is taken now, what will only be reserved, and `more_bytes`."""
+    with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 # at once, not by way of a Path's checks
+        pages = int(file.read().split()[0])
+    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + _RESERVED_BYTES + more_bytes)
+
+
+def leave_network() -> str | None:
+    """Into an empty network of its own; else why not."""
+    try:
+        unshare(_CLONE_NEWNET)
+    except OSError as exc:
+        return f"unshare: {exc.strerror}"
+    return None
+
+
+def leave_user(parent: int) -> str | None:
+    """To a user id that nothing else has, without groups; else why not. Capabilities are gone either way."""
+    why = _change_user()
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    system_call(_CAPSET[ARCHITECTURE], header, struct.pack("=6I", *[0] * 6))
+    # A change of user undoes both.
+    prctl(PR_SET_DUMPABLE, 0)
+    die_with(parent)
+    return why
+
+
+def _change_user() -> str | None:
+    for own in (_FIRST_OWN_ID + os.getpid(), _NOBODY):
+        try:
+            os.setgroups([])
+            os.setresgid(own, own, own)
+            os.setresuid(own, own, own)
+        except OSError as exc:
+            why = f"setresuid: {exc.strerror}"
+            continue
+        _limit(resource.RLIMIT_NPROC, MAX_THREADS)
+        return None
+    return why
+
+
+def _limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from compute.worker.lock.kernel import ARCHITECTURE, system_call
 
 _PATH = ctypes.c_char_p(b"/etc/passwd")
+# Should the lock not hold, nothing is lost by these: the one to delete is not there, the others are not changed.
+_NOT_THERE = ctypes.c_char_p(b"/nothing-of-this-name/file")
 _AT_FDCWD = -100
 _O_CREAT_WRONLY = os.O_CREAT | os.O_WRONLY
 # x86_64, aarch64
@@ -72,7 +74,7 @@ def attempts(parent: int) -> dict[str, Callable[[], object]]:
         "read a file by openat2": _call("openat2", _AT_FDCWD, path, room, 24),
         "make a file": _call("openat", _AT_FDCWD, path, _O_CREAT_WRONLY, 0o600),
         "look at a file": _call("newfstatat", _AT_FDCWD, path, room, 0),
-        "delete a file": _call("unlinkat", _AT_FDCWD, path, 0),
+        "delete a file": _call("unlinkat", _AT_FDCWD, ctypes.cast(_NOT_THERE, ctypes.c_void_p), 0),
         "make a folder": _call("mkdirat", _AT_FDCWD, path, 0o700),
         "list a folder": _call("getdents64", 0, room, 4096),
         "an IPv4 socket": _call("socket", socket.AF_INET, socket.SOCK_STREAM, 0),

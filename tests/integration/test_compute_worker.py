@@ -6,7 +6,7 @@ import json
 import os
 import random
 import struct
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -41,10 +41,11 @@ async def run(pool: WorkerPool, job: Job, inputs: list[bytes], tenant: str = "on
     """The outputs' bytes; `inputs` are the bytes of each input buffer."""
     plan = await pool.plan(job)
     job = Job(job.package, job.inputs, plan.outputs)
-    buffers = [SharedBuffer("input", len(data)) for data in inputs]
-    for buffer, data in zip(buffers, inputs, strict=True):
-        buffer.view[:] = data
-    with closing(SharedBuffer("outputs", layout(plan.outputs)[1])) as outputs:
+    with ExitStack() as stack:
+        buffers = [stack.enter_context(closing(SharedBuffer("input", len(data)))) for data in inputs]
+        for buffer, data in zip(buffers, inputs, strict=True):
+            buffer.view[:] = data
+        outputs = stack.enter_context(closing(SharedBuffer("outputs", layout(plan.outputs)[1])))
         await pool.run(job, buffers, outputs, lambda: None, tenant)
         return [bytes(view) for view in tensor_views(outputs.view, plan.outputs)]
 

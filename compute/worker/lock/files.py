@@ -1,7 +1,6 @@
 """Which files a locked process may read, by the moment of its life."""
 
 import sys
-import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,7 +55,6 @@ NOTHING: Files = {}
 
 def _libraries() -> dict[Path, Access]:
     folders = [Path(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
-    folders += [Path(sysconfig.get_paths()[kind]) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
     folders += [_PACKAGES, _PACKAGES.parent / "shared"]
     folders += map(Path, (*_SYSTEM, *_PROCESSORS))

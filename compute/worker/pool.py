@@ -40,6 +40,7 @@ class WorkerPool:
         self._spare = Spare(Role.WORKER, self._told)
         self._tenancy = Tenancy(self._spare, options.max_running)
         self._planner = Planner(plan_limit_s)
+        self._greeted = asyncio.Event()
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
         self.state = "starting"
         """For people: the device, or why there is no worker."""
@@ -73,6 +74,8 @@ class WorkerPool:
 
     async def plan(self, job: Job) -> Plan:
         """What a run of the package on these inputs would give and cost. Raises TaskError."""
+        # What follows a plan depends on what there is to compute on.
+        await self._greeted.wait()
         return await self._planner.plan(job)
 
     async def run(
@@ -119,6 +122,7 @@ class WorkerPool:
             if told.sandbox != self.sandbox:
                 log.info("the worker is locked", extra=fields(sandbox=str(told.sandbox)))
             self.state, self.sandbox = told.device, told.sandbox
+            self._greeted.set()
         else:
             self.state = told
 

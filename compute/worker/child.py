@@ -52,7 +52,7 @@ def _become(
     cuda: bool,
 ) -> tuple[WorkerLoop, dict[str, object]]:
     is_worker = role is Role.WORKER
-    name_this_process("splitup-spare" if is_worker else "splitup-planner")
+    name_this_process("splitup-starts")
     # With CUDA the driver reserves more address space than any machine has memory.
     memory_bytes = None if cuda else options.memory_bytes if is_worker else PLANNER_BYTES
     lock.before_threads(server, cuda=cuda, memory_bytes=memory_bytes)
@@ -67,6 +67,8 @@ def _become(
     profile = Profile.CUDA if cuda else Profile.CPU if is_worker else Profile.PLANNER
     sandbox = lock.after_warm_up(profile)
     _hold_to(options, sandbox)
+    # Only what is locked has a name to be asked by.
+    name_this_process("splitup-spare" if is_worker else "splitup-planner")
     return loop, {
         "device": describe(device),
         "sandbox": {"held": sandbox.held, "gaps": sandbox.gaps},

@@ -17,8 +17,8 @@ from compute.results import Results
 from compute.service import Service
 from compute.settings import ComputeSettings
 from compute.storage import open_storage
+from compute.worker.by_settings import worker_options
 from compute.worker.lock.sandbox import check_sandbox
-from compute.worker.options import worker_options
 from compute.worker.pool import WorkerPool
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError
@@ -37,7 +37,7 @@ def main() -> None:
         check_output_prefix(settings.output_prefix)
         gaps = check_sandbox(settings.sandbox)
         if gaps:
-            log.error("the worker cannot be locked on this machine", extra=fields(gaps=gaps))
+            log.error("the worker will not be locked", extra=fields(gaps=gaps))
         token = read_token(settings.token_file)
         listening = listen(settings.host, settings.compute_port, "SPLITUP_COMPUTE_PORT")
     except ValidationError as exc:

@@ -101,7 +101,7 @@ class ReadinessProbes:
         sandbox = self._pool.sandbox
         if sandbox is None:
             return False, "no worker was ready yet", "wait for it, or see the log for why it does not start"
-        advice = "use a kernel with Landlock and seccomp (docs/security.md)" if sandbox.core_gaps else None
+        advice = "a stranger's graph is not held: see docs/security.md" if sandbox.core_gaps else None
         return True, str(sandbox), advice
 
     def _device(self) -> tuple[bool, str, str | None]:

@@ -75,10 +75,10 @@ class ComputeSettings(StorageSettings):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:\d+)$", description="Device to compute on.")
     threads: int = Field(0, ge=0, description="Threads of torch per worker; 0 takes torch's own choice.")
-    sandbox: Literal["required", "best-effort"] = Field(
+    sandbox: Literal["required", "best-effort", "off"] = Field(
         "required",
-        description="Whether compute runs (best-effort) where the kernel cannot lock the worker by Landlock and "
-        "seccomp, or does not start (required).",
+        description="Where the kernel cannot lock workers by Landlock and seccomp, compute does not start (required) "
+        "or runs with what there is (best-effort). off: no lock, for a device whose driver it does not let through.",
     )
     max_running: int = Field(2, ge=1, le=64, description="Tasks that run at the same time.")
     max_tasks: int = Field(64, ge=1, description="Unfinished tasks held at once; above it POST answers 429.")

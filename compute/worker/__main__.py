@@ -7,11 +7,12 @@ further before they take a request. It never sees a request itself.
 import argparse
 import socket
 import sys
+from typing import get_args
 
 from compute.worker.lock.files import has_cuda_devices
 from compute.worker.lock.identity import die_with
 from compute.worker.lock.kernel import name_this_process
-from compute.worker.lock.sandbox import Lock
+from compute.worker.lock.sandbox import Lock, SandboxMode
 from compute.worker.options import WorkerOptions
 from compute.worker.wire import Limits, send_packet
 
@@ -23,7 +24,7 @@ def _arguments() -> argparse.Namespace:
     for name in ("max-graph-bytes", "max-graph-nodes", "max-task-bytes"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--device", required=True)
-    parser.add_argument("--sandbox", choices=("required", "best-effort"), required=True)
+    parser.add_argument("--sandbox", choices=get_args(SandboxMode), required=True)
     return parser.parse_args()
 
 
@@ -43,7 +44,7 @@ def main() -> None:
     control = socket.socket(fileno=arguments.control)
     # Not asked of torch: the driver must not wake before the fork.
     cuda = options.device != "cpu" and has_cuda_devices()
-    lock = Lock()
+    lock = Lock(options.sandbox)
     lock.before_imports({arguments.control}, may_use_cuda=cuda)
 
     from compute.worker.fork_server import serve  # noqa: PLC0415

@@ -1,13 +1,9 @@
 """What every worker of this node is started with."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from compute.settings import ComputeSettings
 from compute.worker.lock.sandbox import SandboxMode
 from compute.worker.wire import Limits
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,31 +16,3 @@ class WorkerOptions:
     memory_bytes: int
     """What one worker may take, shared buffers included, above what torch itself takes; not held to with CUDA."""
     sandbox: SandboxMode = "required"
-
-
-def worker_options(settings: ComputeSettings) -> WorkerOptions:
-    limits = Limits(settings.max_graph_bytes, settings.max_graph_nodes, settings.max_task_bytes)
-    # Every run may hold what a plan allows, its outputs once more, and as much workspace.
-    wanted = settings.max_running * 2 * (settings.max_task_bytes + settings.max_output_bytes)
-    return WorkerOptions(
-        settings.device,
-        settings.threads,
-        settings.max_running,
-        limits,
-        min(wanted, _machine_bytes()),
-        settings.sandbox,
-    )
-
-
-def _machine_bytes() -> int:
-    """The memory of this machine or, where that is less, of this container."""
-    total = next(
-        int(line.split()[1]) << 10
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        if line.startswith("MemTotal:")
-    )
-    try:
-        limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdecimal() else total

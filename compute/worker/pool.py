@@ -120,7 +120,10 @@ class WorkerPool:
     def _told(self, told: Greeting | str) -> None:
         if isinstance(told, Greeting):
             if told.sandbox != self.sandbox:
-                log.info("the worker is locked", extra=fields(sandbox=str(told.sandbox)))
+                if told.sandbox.core_gaps:
+                    log.error("THE WORKER IS NOT LOCKED", extra=fields(sandbox=str(told.sandbox)))
+                else:
+                    log.info("the worker is locked", extra=fields(sandbox=str(told.sandbox)))
             self.state, self.sandbox = told.device, told.sandbox
             self._greeted.set()
         else:

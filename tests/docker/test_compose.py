@@ -100,6 +100,15 @@ def test_readiness_needs_the_token(node: Compose) -> None:
         assert answer.status == 200
 
 
+def test_workers_are_locked_as_the_default_asks(node: Compose) -> None:
+    ask = """import json, pathlib, urllib.request as u
+token = pathlib.Path("/run/secrets/token").read_text().strip()
+with u.urlopen(u.Request("http://127.0.0.1:8750/ready", headers={"authorization": f"Bearer {token}"})) as answer:
+    print(json.load(answer)["checks"]["sandbox"]["value"])"""
+    held = node.inside("compute", "python", "-c", ask).stdout
+    assert held.startswith("held by no files (Landlock), few system calls (seccomp)")
+
+
 async def test_a_task_is_computed_stored_and_paid(node: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "splitup-local")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "splitup-local-secret")

@@ -23,7 +23,7 @@ def main() -> None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    lock = Lock()
+    lock = Lock("required")
     lock.before_imports((), may_use_cuda=False)
     pid = os.fork()
     if pid:

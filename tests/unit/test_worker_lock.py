@@ -3,15 +3,17 @@
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
 
 from compute.shared_memory import SharedBuffer, map_shared
-from compute.worker.lock import landlock, sandbox, seccomp
+from compute.worker.lock import identity, landlock, sandbox, seccomp
 from compute.worker.lock.bpf import ALLOW, KILL_PROCESS, Argument, Audit, assemble, errno_of
 from compute.worker.lock.calls import Profile
-from compute.worker.lock.sandbox import Part, check_sandbox
+from compute.worker.lock.sandbox import CORE, Lock, Part, Sandbox, check_sandbox
 from shared.errors import ConfigurationError
 from tests.unit.bpf_machine import verdict
 
@@ -112,7 +114,29 @@ def test_a_machine_without_landlock_is_told_of_and_refused_where_the_lock_is_req
         check_sandbox("required")
 
 
+def test_a_lock_that_is_off_takes_nothing_away_and_names_every_part_as_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[str] = []
+    for name in ("identity.limit_resources", "identity.leave_network", "identity.leave_user", "landlock.restrict"):
+        monkeypatch.setattr(f"compute.worker.lock.{name}", lambda *_, name=name, **__: taken.append(name))
+    monkeypatch.setattr(seccomp, "filter_calls", lambda _: taken.append("seccomp"))
+    monkeypatch.setattr(identity, "close_all_but", lambda _: None)
+    monkeypatch.setattr(sandbox, "prctl", lambda *_: None)
+    lock = Lock("off")
+    lock.before_imports((), may_use_cuda=False)
+    lock.before_threads(1, cuda=False, memory_bytes=None)
+    assert lock.after_warm_up(Profile.CPU) == Sandbox((), dict.fromkeys(Part, "SPLITUP_SANDBOX=off"))
+    assert not taken
+    assert check_sandbox("off") == dict.fromkeys(CORE, "SPLITUP_SANDBOX=off")
+
+
 def test_this_machine_says_whether_it_can_lock() -> None:
     version = landlock.abi()
     assert isinstance(version, landlock.Absent) or version >= 1
     assert seccomp.absent() is None or isinstance(seccomp.absent(), str)
+
+
+def test_the_fork_server_is_locked_before_it_imports_what_a_lock_is_for() -> None:
+    code = "import sys, compute.worker.__main__; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

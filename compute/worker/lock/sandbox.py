@@ -10,7 +10,7 @@ from compute.worker.lock.calls import Profile
 from compute.worker.lock.kernel import PR_SET_NO_NEW_PRIVS, prctl
 from shared.errors import ConfigurationError
 
-SandboxMode = Literal["required", "best-effort"]
+SandboxMode = Literal["required", "best-effort", "off"]
 
 
 class Part(StrEnum):
@@ -23,6 +23,7 @@ class Part(StrEnum):
 
 
 CORE = frozenset({Part.FILES, Part.CALLS})
+_OFF = "SPLITUP_SANDBOX=off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def check_sandbox(mode: SandboxMode) -> dict[str, str]:
 
     Raises ConfigurationError if there are any and `mode` requires them.
     """
+    if mode == "off":
+        return dict.fromkeys(CORE, _OFF)
     gaps: dict[str, str] = {}
     if isinstance(version := landlock.abi(), landlock.Absent):
         gaps[Part.FILES] = version.why
@@ -65,20 +68,25 @@ def check_sandbox(mode: SandboxMode) -> dict[str, str]:
 class Lock:
     """One for each process. Call the methods in their order; each may only take away."""
 
-    def __init__(self) -> None:
-        self._gaps: dict[str, str] = {}
+    def __init__(self, mode: SandboxMode) -> None:
+        self._off = mode == "off"
+        self._gaps: dict[str, str] = dict.fromkeys(Part, _OFF) if self._off else {}
         self._landlock = landlock.abi()
 
     def before_imports(self, kept: Collection[int], *, may_use_cuda: bool) -> None:
         """In a process with one thread: libraries may be read, nothing else; processes made from now on inherit it."""
         identity.close_all_but({0, 1, 2, *kept})
-        identity.limit_resources(cuda=may_use_cuda)
         prctl(PR_SET_NO_NEW_PRIVS, 1)
+        if self._off:
+            return
+        identity.limit_resources(cuda=may_use_cuda)
         self._note(Part.NETWORK, identity.leave_network())
         self._note(Part.FILES, self._restrict(files.while_importing(cuda=may_use_cuda)))
 
     def before_threads(self, parent: int, *, cuda: bool, memory_bytes: int | None) -> None:
         """In the process that runs graphs, while it has one thread. `memory_bytes`: what it may take in addition."""
+        if self._off:
+            return
         if memory_bytes is not None:
             identity.limit_memory(memory_bytes)
         if Part.FILES not in self._gaps:
@@ -87,6 +95,8 @@ class Lock:
 
     def after_warm_up(self, profile: Profile) -> Sandbox:
         """For all threads that there are and will be."""
+        if self._off:
+            return Sandbox((), self._gaps)
         why = seccomp.absent()
         if why is None:
             try:

@@ -24,8 +24,9 @@ _NOBODY = 65_534
 _MAX_DESCRIPTORS = {False: 256, True: 4_096}
 """Without and with CUDA, whose driver opens one for each piece of a device."""
 _RESERVED_BYTES = 4 << 30
-"""Address space that threads' stacks and the allocator's arenas reserve and do not use."""
-MAX_THREADS = 1_024
+_RESERVED_BYTES_PER_CORE = 256 << 20
+"""Address space that threads' stacks and the allocator's arenas reserve and do not use; a thread has one of each."""
+MAX_THREADS = 4_096
 """Of a process with a user id of its own."""
 
 
@@ -57,7 +58,8 @@ def limit_memory(more_bytes: int) -> None:
     """Address space: what is taken now, what will only be reserved, and `more_bytes`."""
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 # at once, not by way of a Path's checks
         pages = int(file.read().split()[0])
-    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + _RESERVED_BYTES + more_bytes)
+    reserved = _RESERVED_BYTES + (os.cpu_count() or 1) * _RESERVED_BYTES_PER_CORE
+    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + reserved + more_bytes)
 
 
 def leave_network() -> str | None:

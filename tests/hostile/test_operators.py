@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing
 
 import pytest
 import torch
@@ -52,15 +52,19 @@ async def locked_pool() -> AsyncIterator[WorkerPool]:
 async def in_the_lock(
     pool: WorkerPool, package: bytes, inputs: list[torch.Tensor], given: list[TensorSpec]
 ) -> Outcome:
+    # All in one buffer, as the tensors of one object lie.
+    begins, size = layout(given)
     try:
-        plan = await pool.plan(Job(package, tuple((spec,) for spec in given)))
-        with ExitStack() as stack:
-            buffers = [stack.enter_context(closing(SharedBuffer("input", spec.nbytes))) for spec in given]
-            for buffer, value in zip(buffers, inputs, strict=True):
-                buffer.view[:] = value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-            outputs = stack.enter_context(closing(SharedBuffer("outputs", layout(plan.outputs)[1])))
-            job = Job(package, tuple((spec,) for spec in given), plan.outputs)
-            await pool.run(job, buffers, outputs, lambda: None, "one")
+        plan = await pool.plan(Job(package, (tuple(given),)))
+        with (
+            closing(SharedBuffer("inputs", size)) as buffer,
+            closing(SharedBuffer("outputs", layout(plan.outputs)[1])) as outputs,
+        ):
+            for begin, value, spec in zip(begins, inputs, given, strict=True):
+                data = value.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+                buffer.view[begin : begin + spec.nbytes] = data
+            job = Job(package, (tuple(given),), plan.outputs)
+            await pool.run(job, [buffer], outputs, lambda: None, "one")
             return [value.clone() for value in tensors_in(outputs.view, plan.outputs)]
     except TaskError as exc:
         return f"{type(exc).__name__}: {exc}"

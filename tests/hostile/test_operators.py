@@ -1,6 +1,7 @@
 """Whatever the list of operators names runs in a locked worker, with the very outcome that it has in this process."""
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -8,9 +9,8 @@ from contextlib import asynccontextmanager, closing
 import pytest
 import torch
 
-from compute.graph.operators import OPERATORS
 from compute.graph.shapes import infer
-from compute.graph.steps import SPEC_DTYPES, TORCH_DTYPES
+from compute.graph.steps import SPEC_DTYPES
 from compute.shared_memory import SharedBuffer, layout
 from compute.specs import DType, TensorSpec
 from compute.worker.lock.sandbox import CORE, check_sandbox
@@ -20,18 +20,20 @@ from compute.worker.pool import WorkerPool
 from compute.worker.program import Program
 from compute.worker.wire import Job
 from shared.errors import TaskError
-from tests.hostile.operator_calls import calls, graph, specs
 from tests.integration.test_compute_worker import LIMITS
 from tests.needs import absent
 from tests.pieces import run_pieces
 from tests.unit.graphs import Document, as_bytes, read
 from tests.unit.minilm_pieces import pieces
+from tests.unit.samples import TORCH_OPERATORS, drawn_inputs, sample
 from tests.unit.test_split_minilm import tokens
 
 pytestmark = pytest.mark.timeout(600)
 """A task for each operator and dtype: five hundred, and 2,000 with FULL=1."""
 
 DTYPES = tuple(DType) if os.environ.get("FULL") == "1" else (DType.FLOAT32, DType.BFLOAT16, DType.INT64)
+SIDE = 192
+"""So many rows and columns are enough for torch to share the work."""
 THREADS = 2
 """So that torch's threads share an operator's work, under the lock as here."""
 Outcome = list[torch.Tensor] | str
@@ -79,19 +81,6 @@ def here(package: Document, inputs: list[torch.Tensor], given: list[TensorSpec])
         return f"{type(exc).__name__}: {exc}"
 
 
-def values(dtype: DType) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    made = []
-    for spec in specs(dtype):
-        if spec.dtype is DType.INT64 and dtype is not DType.INT64:
-            made.append(torch.randint(0, spec.shape[0], spec.shape, generator=generator))
-        elif TORCH_DTYPES[spec.dtype].is_floating_point:
-            made.append((torch.rand(spec.shape, generator=generator) + 0.1).to(TORCH_DTYPES[spec.dtype]))
-        else:
-            made.append(torch.randint(1, 4, spec.shape, generator=generator).to(TORCH_DTYPES[spec.dtype]))
-    return made
-
-
 def same(seen: Outcome, expected: Outcome) -> bool:
     if isinstance(seen, str) or isinstance(expected, str):
         return seen == expected
@@ -105,22 +94,20 @@ async def test_every_listed_operator_ends_in_the_lock_as_it_does_without() -> No
     computed: set[str] = set()
     differs: dict[str, tuple[Outcome, Outcome]] = {}
     async with locked_pool() as pool:
-        for dtype in DTYPES:
-            inputs, given = values(dtype), specs(dtype)
-            for name, arguments in calls():
-                package = graph(name, arguments, dtype)
-                seen, expected = (
-                    await in_the_lock(pool, as_bytes(package), inputs, given),
-                    here(package, inputs, given),
-                )
-                if not same(seen, expected):
-                    differs[f"{name} {arguments} {dtype}"] = (seen, expected)
-                elif not isinstance(seen, str):
-                    computed.add(name)
+        for operator, dtype in itertools.product(TORCH_OPERATORS, DTYPES):
+            package = sample(operator.name, SIDE, dtype)
+            inputs = drawn_inputs(package)
+            given = [TensorSpec(SPEC_DTYPES[value.dtype], tuple(value.shape)) for value in inputs]
+            seen = await in_the_lock(pool, as_bytes(package), inputs, given)
+            expected = here(package, inputs, given)
+            if not same(seen, expected):
+                differs[f"{operator.name} {dtype}"] = (seen, expected)
+            elif not isinstance(seen, str):
+                computed.add(operator.name)
         assert pool.sandbox is not None
         assert set(pool.sandbox.held) >= CORE
     assert not differs, f"{len(differs)}: {list(differs.items())[:20]}"
-    assert computed == set(OPERATORS)
+    assert computed == {operator.name for operator in TORCH_OPERATORS}
 
 
 async def test_the_sentence_models_pieces_run_in_the_lock_and_give_what_they_give_without() -> None:

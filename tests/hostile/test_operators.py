@@ -32,8 +32,8 @@ pytestmark = pytest.mark.timeout(600)
 """A task for each operator and dtype: five hundred, and 2,000 with FULL=1."""
 
 DTYPES = tuple(DType) if os.environ.get("FULL") == "1" else (DType.FLOAT32, DType.BFLOAT16, DType.INT64)
-SIDE = 192
-"""So many rows and columns are enough for torch to share the work."""
+SIDE = 32
+"""Some operators share this much work among threads, others do not."""
 THREADS = 2
 """So that torch's threads share an operator's work, under the lock as here."""
 Outcome = list[torch.Tensor] | str

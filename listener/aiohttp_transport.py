@@ -27,7 +27,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         with _errors_of_httpx(request):
             answer = await self._opened().request(
                 request.method,
-                URL(str(request.url), encoded=True),
+                # httpx has made a header of name and password, and aiohttp refuses both together.
+                URL(str(request.url.copy_with(username=None, password=None)), encoded=True),
                 headers=request.headers.multi_items(),
                 data=request.content or None,
                 allow_redirects=False,

@@ -102,12 +102,14 @@ class Settlement:
 
     async def _attempt_at_compute(self, task: Task) -> Attempt:
         """Under which number compute has it: a task that went on under a higher one while compute was away was never
-        posted again. What compute has under a still higher one is a later task's, and an operator's own is no task.
+        posted again. What compute has under another attempt's number is that one's: of a later task, or of a lower one
+        that goes on since a fork took this one back. An operator's own is no task.
         """
         held = await self._compute.status(task.key, 0, None)
-        if held is None or held.requester != task.requester:
+        if held is None or held.requester != task.requester or held.attempt > task.attempt:
             return task.attempt
-        return min(held.attempt, task.attempt)
+        others = {row.attempt for row in await self._steps.journal.tasks_of(task.key) if row.id != task.id}
+        return task.attempt if held.attempt in others else held.attempt
 
 
 _PAY_OFF: Final = {

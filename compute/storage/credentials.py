@@ -5,8 +5,9 @@ import threading
 import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
+from compute.storage.retry import Transient
 from compute.storage.sigv4 import Keys
 from shared.errors import StorageUnavailable
 
@@ -20,7 +21,7 @@ class SdkCredentials:
         self._credentials: Credentials | None = None
 
     def keys(self) -> Keys:
-        """Raises StorageUnavailable where there are none."""
+        """Raises StorageUnavailable where there are none, Transient where they could not be renewed."""
         try:
             with self._lock:
                 if self._credentials is None:
@@ -30,8 +31,10 @@ class SdkCredentials:
                         "no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
                     )
                 frozen = self._credentials.get_frozen_credentials()
-        except BotoCoreError as exc:
+        except (NoCredentialsError, PartialCredentialsError) as exc:
             raise StorageUnavailable(f"no credentials for S3: {exc}") from exc
+        except (BotoCoreError, ClientError, RuntimeError) as exc:  # a role's keys could not be renewed this time
+            raise Transient(f"no credentials for S3 now: {exc}") from exc
         if not frozen.access_key or not frozen.secret_key:
             raise StorageUnavailable("credentials for S3 are incomplete: both keys are needed")
         return Keys(frozen.access_key, frozen.secret_key, frozen.token)
@@ -43,7 +46,7 @@ class SdkCredentials:
             with self._lock:
                 url: str = self._opened().client("s3", region_name=region, config=config).meta.endpoint_url
                 return url
-        except BotoCoreError as exc:
+        except (BotoCoreError, ClientError, ValueError) as exc:
             raise StorageUnavailable(f"no endpoint for S3: {exc}") from exc
 
     def _opened(self) -> boto3.session.Session:

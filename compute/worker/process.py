@@ -170,6 +170,9 @@ class WorkerProcess:
             culprit = all_taken and not self._killed and self._jobs == {number}
             answer.set_exception(WorkerGone("the worker ended", culprit=culprit))
         self._pending.clear()
+        self._jobs.clear()
+        # It may have closed its socket and run on: nobody would hear of it any more.
+        self._forked.kill()
         if not self._greeting.done():
             self._greeting.set_result(
                 Refusal("the worker ended before it was ready; its last words are in the log")

@@ -58,10 +58,12 @@ class Tenancy:
         return worker
 
     async def _end_idle(self) -> None:
+        for tenant in [tenant for tenant, worker in self._workers.items() if not worker.alive]:
+            del self._workers[tenant]
         for tenant, worker in list(self._workers.items())[:-1]:
             if len(self._workers) <= self._places:
                 return
-            if worker.idle:
+            if worker.idle and self._workers.get(tenant) is worker:
                 del self._workers[tenant]
                 await worker.kill()
                 log.info("a worker made room for another requester's", extra=fields(pid=worker.pid))

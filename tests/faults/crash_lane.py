@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from cli.localnet import LocalNetwork
+from requester.patience import patiently
 from shared.ids import TaskKey
 from tests.e2e.desk import Desk, until
 from tests.faults.chain_records import landed_of
@@ -66,7 +67,7 @@ class Lane:
             node.compute.env["SPLITUP_STATE_DIR"] = str(folder / "state")
         for proxy in node.links.rpc:
             proxy.weather.clear()
-        before = await self.net.rpc.get_balance(node.address)
+        before = await self._balance()
         passed = folder / "passed"
         faults: list[str] = []
         pair: TaskKey | None = None
@@ -107,6 +108,10 @@ class Lane:
         except httpx.TransportError:
             return False
 
+    async def _balance(self) -> int:
+        """Of the node. The chain shares the machine with a dozen nodes, and may take long to answer."""
+        return await patiently(lambda: self.net.rpc.get_balance(self.node.address), self.desk.session.clock)
+
     async def _stop(self, process: Process) -> None:
         if process.child is not None:
             await process.kill()
@@ -122,15 +127,16 @@ class Lane:
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _faults(self, scenario: Scenario, pair: TaskKey, journal: Path, before: int) -> list[str]:
-        execution = await self.desk.session.execution(pair)
+        session = self.desk.session
+        execution = await patiently(lambda: session.execution(pair), session.clock)
         answer = await self.node.http.get(f"{self.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}")
         signed = 0 if scenario.earned == 0 else 1
-        landed = await landed_of(self.desk, self.node.address, pair, signed)
+        landed = await patiently(lambda: landed_of(self.desk, self.node.address, pair, signed), session.clock)
         stored = [path for path in self.outputs.rglob("*") if path.is_file() and pair.execution_id in path.parts]
         found = {
             "the state in the journal": ({state for state, _ in _rows(journal, pair)}, {scenario.state}),
             "the state on the chain": (execution and execution.state, scenario.on_chain),
-            "lamports earned": (await self.net.rpc.get_balance(self.node.address) - before, scenario.earned),
+            "lamports earned": (await self._balance() - before, scenario.earned),
             "the ledger's sum": (_ledger(journal), scenario.earned),
             "objects stored": (len(stored), scenario.objects),
             "compute's answer": (answer.status_code, 404),

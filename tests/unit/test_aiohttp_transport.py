@@ -56,6 +56,13 @@ async def test_a_connection_whose_answer_was_read_is_used_again() -> None:
     assert (server.opened, server.asked) == (1, 3)
 
 
+async def test_a_url_with_name_and_password_is_asked_with_them_in_a_header() -> None:
+    async with serving() as (server, http):
+        answer = await http.get(server.url.replace("//", "//name:word@"))
+    assert answer.content == b"whole"
+    assert answer.request.headers["Authorization"] == "Basic bmFtZTp3b3Jk"
+
+
 async def test_an_answer_that_is_left_half_read_closes_its_connection() -> None:
     async with serving(ANSWER.replace(b"5", b"500000")) as (server, http):
         async with http.stream("GET", server.url) as answer:

@@ -217,6 +217,18 @@ async def test_compute_is_told_of_the_number_that_it_knows(
     assert world.compute.calls("acknowledge") == [[task.key, named, False]]
 
 
+async def test_a_lower_attempt_that_goes_on_after_a_fork_keeps_its_result(world: World) -> None:
+    lower = await world.taken(State.COMPUTED, OURS.but(attempt=900))
+    task = await ended(world, State.CANCELLED, Owed.STOP)
+    world.shows(None)
+    world.compute.answers["stop"] = [Stopped()]
+    world.compute.answers["acknowledge"] = [None]
+    async with running(settlement(world, held(lower, 900, lower.requester)).run()):
+        await owes_nothing(world)
+    assert world.compute.calls("stop") == [[task.key, 1000, True]]
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, False]]
+
+
 def held(of: Task, attempt: int, requester: Requester) -> TaskStatus:
     return TaskStatus(
         execution_id=of.execution_id,

@@ -78,3 +78,13 @@ async def test_when_the_device_is_sick_all_end() -> None:
     await held.end_all()
     assert not any(worker.alive for worker in spares.made)
     assert held.pid is None
+
+
+async def test_workers_that_died_while_busy_push_nobody_out() -> None:
+    held, spares = tenancy(2)
+    for tenant in ("crashing one", "crashing two"):
+        worker = await held.worker_for(tenant)
+        worker.idle = worker.alive = False  # type: ignore[misc]
+    for tenant in ("one", "two"):
+        await held.worker_for(tenant)
+    assert [worker.alive for worker in spares.made] == [False, False, True, True]

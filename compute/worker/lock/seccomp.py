@@ -36,4 +36,6 @@ def filter_calls(profile: Profile) -> None:
     code = assemble(architecture, allowed(profile), errors(), errno_of(errno.EPERM))
     program = _Program(len(code) // _INSTRUCTION_BYTES, code)
     address = ctypes.c_void_p(ctypes.addressof(program))
-    system_call(_SECCOMP[ARCHITECTURE], _SET_MODE_FILTER, _ON_ALL_THREADS, address)
+    stray = system_call(_SECCOMP[ARCHITECTURE], _SET_MODE_FILTER, _ON_ALL_THREADS, address)
+    if stray:  # a thread that has another filter: then none has ours
+        raise OSError(errno.ESRCH, f"thread {stray} cannot have the filter")

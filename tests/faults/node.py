@@ -5,7 +5,7 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,9 +65,10 @@ class Process:
         self.child = await self._closing.enter_async_context(starting)
 
     async def kill(self) -> None:
-        """SIGKILL, to it and to whatever it started in its group."""
+        """SIGKILL, to it and to whatever it started in its group; it may have ended a moment ago."""
         assert self.child is not None
-        os.killpg(self.child.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.child.process.pid, signal.SIGKILL)
         await self.child.process.wait()
         await self.close()
 

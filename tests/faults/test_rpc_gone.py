@@ -51,6 +51,13 @@ async def paid_once(place: Place, fault: Fault, seed: str) -> None:
         await until(was_sent, "the result is sent")
         set_gone(node, True)
         await asyncio.sleep(GONE_S)
+        ((last_valid,),) = journal(node, "SELECT max(last_valid_block_height) FROM outbox")
+        assert isinstance(last_valid, int)
+
+        async def is_past() -> bool:
+            return (await place.net.rpc.get_epoch_info()).block_height > last_valid
+
+        await until(is_past, "its blockhash lives no more, however slow this chain is")
         arrived = 0 if fault is Fault.CUT else 1
         assert len(await landed_of(place.desk, node.address, pair, arrived)) == arrived
         for proxy in node.links.rpc:

@@ -11,6 +11,6 @@ async def one_error_group() -> AsyncIterator[asyncio.TaskGroup]:
     try:
         async with asyncio.TaskGroup() as group:
             yield group
-    except ExceptionGroup as failed:
+    except ExceptionGroup as failed:  # of whatever kind: it goes on as what it holds
         error = failed.exceptions[0]
         raise error from error.__cause__

@@ -48,7 +48,7 @@ async def put_in_parts(
         await book.begin_upload(uri, upload_id)
         done = await _put_parts(requests, attempts, uri, upload_id, body)
         created = await attempts(uri, lambda stop: requests.complete(uri, upload_id, done, stop))
-    except BaseException:
+    except BaseException:  # also when cancelled: an upload that nobody ends is kept, and paid for
         await _end(requests, attempts, uri, upload_id, book)
         raise
     if created:

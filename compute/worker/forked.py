@@ -6,6 +6,11 @@ import os
 import signal
 
 
+def how_it_ended(code: int) -> str:
+    """An exit status, or a signal's negative number, in words that follow "ended"."""
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+
+
 class Forked:
     """Its number may be another's once it has ended; the descriptor never is."""
 

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from compute.shared_memory import SharedBuffer
-from compute.worker.forked import Forked
+from compute.worker.forked import Forked, how_it_ended
 from compute.worker.process import WorkerFailed, WorkerProcess
 from compute.worker.wire import STOP_SLOTS, Role, receive_packet, send_packet
 from compute.worker.words import Words
@@ -43,7 +43,7 @@ class ForkServer:
         stop_page = SharedBuffer("stop", STOP_SLOTS)
         try:
             child = await self._ask(role, [theirs.fileno(), stop_page.lend(writable=False)])
-        except BaseException:
+        except BaseException:  # also when cancelled: the socket is nobody's then
             ours.close()
             raise
         finally:
@@ -65,8 +65,7 @@ class ForkServer:
     async def gone(self) -> str:
         """Returns once the process has ended, and all that it forked with it; with how it ended."""
         await self._gone.wait()
-        code = await self._process.wait()
-        return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        return how_it_ended(await self._process.wait())
 
     async def kill(self) -> None:
         """Its children first, so that each one's end is seen."""

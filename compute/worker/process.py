@@ -3,13 +3,12 @@
 import asyncio
 import itertools
 import logging
-import signal
 import socket
 from collections.abc import Sequence
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Answer, Greeting, Refusal, parse_answer, receive_answer
-from compute.worker.forked import Forked
+from compute.worker.forked import Forked, how_it_ended
 from compute.worker.wire import Operation, send_packet
 from shared.errors import SplitUpError
 from shared.logs import fields
@@ -89,8 +88,7 @@ class WorkerProcess:
     async def gone(self) -> str:
         """Returns once the process has ended, with how it ended."""
         await self._closed.wait()
-        code = await self._forked.wait()
-        return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        return how_it_ended(await self._forked.wait())
 
     @property
     def alive(self) -> bool:

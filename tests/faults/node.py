@@ -1,5 +1,6 @@
 """A node whose every link goes through a proxy, and whose processes can be killed and started again."""
 
+import json
 import os
 import random
 import signal
@@ -213,6 +214,12 @@ async def unstarted_node(
 
 def _port(url: str) -> int:
     return int(url.rpartition(":")[2])
+
+
+def errors(listener_log: Path) -> list[str]:
+    """The messages that its listener logged as errors; alarms are among them, by their names."""
+    lines = [json.loads(line) for line in listener_log.read_text().splitlines() if line.startswith("{")]
+    return [line["message"] for line in lines if line["level"] == "error"]
 
 
 def last_lines(node: FaultyNode, count: int = 6) -> str:

@@ -1,7 +1,6 @@
 """The node's money on a real chain: too little for a fee, too much on the key, a journal that forgot what was paid."""
 
 import asyncio
-import json
 
 import pytest
 from solders.keypair import Keypair
@@ -18,7 +17,7 @@ from shared.ids import Lamports, TaskKey
 from tests.e2e.desk import FEE, REWARD, Desk, journal, states, until
 from tests.e2e.typed import typed
 from tests.faults.conftest import Place
-from tests.faults.node import FaultyNode, faulty_node, unstarted_node
+from tests.faults.node import FaultyNode, errors, faulty_node, unstarted_node
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -36,11 +35,6 @@ def ledger(node: FaultyNode) -> int:
     ((total,),) = journal(node, "SELECT coalesce(sum(lamports), 0) FROM ledger")
     assert isinstance(total, int)
     return total
-
-
-def alarms(node: FaultyNode) -> list[str]:
-    lines = [json.loads(line) for line in node.listener.log.read_text().splitlines() if line.startswith("{")]
-    return [line["message"] for line in lines if line["level"] == "error"]
 
 
 async def is_in(node: FaultyNode, pair: TaskKey, state: str, limit_s: float = FINALITY_S) -> None:
@@ -74,7 +68,7 @@ async def test_a_result_that_no_fee_can_be_paid_for_waits_is_alarmed_and_is_paid
             return journal(node, "SELECT state, waits_for FROM tasks") == [("computed", "funds")]
 
         await until(waits, "its result waits for funds")
-        assert "blocked_funds" in alarms(node)
+        assert "blocked_funds" in errors(node.listener.log)
         ready = (await node.http.get(f"{node.listener.url}/ready")).json()["checks"]["balance"]
         assert not ready["ok"] and "1 submissions wait for funds" in ready["value"]
         await asyncio.sleep(12)  # longer than it waits before it looks again

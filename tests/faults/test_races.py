@@ -1,7 +1,6 @@
 """Races on a real chain: two machines with one key, and a cancellation against what is signed already."""
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from shared.ids import TaskKey
 from tests.e2e.conftest import EAGER
 from tests.e2e.desk import FEE, REWARD, Desk, journal, states, unknown_at_compute, until
 from tests.faults.http_proxy import http_proxy
+from tests.faults.node import errors
 from tests.faults.weather import Fault, Weather
 from tests.needs import needs
 
@@ -59,11 +59,6 @@ async def state_is(node: RunningNode, pair: TaskKey, *wanted: tuple[str, str | N
     await until(reached, f"{pair} is one of {wanted} at {node.name}", FINALIZED_S)
 
 
-def errors(node: RunningNode) -> list[str]:
-    lines = [json.loads(line) for line in node.listener.log.read_text().splitlines() if line.startswith("{")]
-    return [line["message"] for line in lines if line["level"] == "error"]
-
-
 async def test_of_two_machines_with_one_key_one_is_paid_and_the_other_books_it_so(net) -> None:
     async with (
         requester_session(net) as session,
@@ -91,7 +86,7 @@ async def test_of_two_machines_with_one_key_one_is_paid_and_the_other_books_it_s
         assert len(list(folder.rglob("*.safetensors"))) == 1, "neither deleted what both point to"
         gained = await net.rpc.get_balance(first.address) - before
         assert 0 < gained <= REWARD - FEE, "paid once; the loser may have paid for its try"
-        assert errors(second) == []
+        assert errors(second.listener.log) == []
         later = (await desk.assign(first.address)).assignment.pair
         assert (await desk.ended(later)).state is ExecutionState.COMPLETED
 

@@ -126,7 +126,7 @@ async def test_a_compute_that_stops_first_leaves_its_task_to_its_next_start(way:
 
 
 async def test_at_capacity_tasks_wait_in_the_journal_and_each_is_computed(way: Between) -> None:
-    tasks = [await way.take(add_task(way.compute)) for _ in range(8)]
+    tasks = [await way.take(slow_task(way.compute, count=20)) for _ in range(8)]
     for task in tasks:
         await way.reaches(task, State.COMPUTED)
         assert way.stages(task) == ONCE

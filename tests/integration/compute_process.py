@@ -99,14 +99,14 @@ class ComputeProcess:
     def put_tensor(self, name: str, spec: TensorSpec, data: bytes, folder: str = REQUESTER) -> str:
         """The URI of a new object with one tensor."""
         path = self.tensors / folder / f"{name}.safetensors"
-        path.write_bytes(encode_header([("0", spec)]) + data)
+        _put(path, encode_header([("0", spec)]) + data)
         return f"file://{path}"
 
     def put_package(self, graph: dict[str, object]) -> str:
         """The modelId of a graph in the requester's folder."""
         data = json.dumps(FORMAT | graph).encode()
         model_id = hashlib.sha256(data).hexdigest()
-        (self.tensors / REQUESTER / f"{model_id}.json").write_bytes(data)
+        _put(self.tensors / REQUESTER / f"{model_id}.json", data)
         return model_id
 
     def output_files(self) -> list[Path]:
@@ -131,6 +131,13 @@ class ComputeProcess:
 
     def reach(self, body: dict[str, object], stage: str) -> None:
         until(lambda: self.status(body).json().get("stage") == stage, f"the task is {stage}", 60)
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Left alone where it lies already: a task that runs may be reading it, and would find that it has changed."""
+    if path.exists() and path.read_bytes() == data:
+        return
+    path.write_bytes(data)
 
 
 def _path(body: dict[str, object]) -> str:

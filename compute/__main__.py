@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from compute.app import create_app
+from compute.memory import HostMemory
 from compute.outputs import check_output_prefix
 from compute.readiness import ReadinessProbes
 from compute.results import Results
@@ -63,8 +64,9 @@ async def run(settings: ComputeSettings, token: str, listening: socket.socket) -
     results = Results(settings.state_dir)
     storage = open_storage(settings)
     pool = WorkerPool(worker_options(settings), plan_limit_s=settings.plan_limit_s)
-    service = Service(settings, storage, pool, results, clock)
-    readiness = ReadinessProbes(settings, storage, pool, service, clock)
+    memory = HostMemory()
+    service = Service(settings, storage, pool, results, clock, memory)
+    readiness = ReadinessProbes(settings, storage, pool, service, memory, clock)
     serving = server(create_app(service, readiness, token))
     try:
         async with asyncio.TaskGroup() as background:

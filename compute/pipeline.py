@@ -56,12 +56,14 @@ class Fetched:
 class Pipeline:
     """The steps. They raise TaskError; a cancelled one leaves nothing that moves behind."""
 
-    def __init__(self, settings: ComputeSettings, storage: Storage, pool: WorkerPool, results: Results) -> None:
+    def __init__(
+        self, settings: ComputeSettings, storage: Storage, pool: WorkerPool, results: Results, memory: HostMemory
+    ) -> None:
         self._settings = settings
         self._storage = storage
         self._pool = pool
         self._results = results
-        self._memory = HostMemory()
+        self._memory = memory
 
     @asynccontextmanager
     async def fetched(self, request: TaskRequest, counted: Callable[[int], None]) -> AsyncIterator[Fetched]:
@@ -75,7 +77,8 @@ class Pipeline:
         sizes = [layout(specs)[1] for specs in (*job.inputs, job.outputs)]
         # What the plan holds at once has the inputs in it, which the worker computes from where they lie.
         values = max(plan.peak_bytes - sum(sizes[:-1]), 0) if self._pool.on_host else 0
-        with self._memory.buffers(sizes, values) as (*buffers, outputs):
+        async with self._memory.allotted(sizes, values) as allotment:
+            *buffers, outputs = allotment.buffers
             await self._load(inputs, buffers)
             tenant = tenant_of(request.requester, self._settings.trust_groups)
             yield Fetched(job, tuple(buffers), outputs, tenant)

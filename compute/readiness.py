@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from compute.memory import MEMORY_FLOOR_BYTES, available_memory_bytes
+from compute.machine import read_machine
+from compute.memory import MEMORY_FLOOR_BYTES, HostMemory
 from compute.service import Service
 from compute.settings import ComputeSettings
 from compute.storage.store import Storage
@@ -23,12 +24,19 @@ class ReadinessProbes:
     """Run `serve` beside the service; `report` tells what it saw last, and the rest at once."""
 
     def __init__(
-        self, settings: ComputeSettings, storage: Storage, pool: WorkerPool, service: Service, clock: Clock
+        self,
+        settings: ComputeSettings,
+        storage: Storage,
+        pool: WorkerPool,
+        service: Service,
+        memory: HostMemory,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._storage = storage
         self._pool = pool
         self._service = service
+        self._host_memory = memory
         self._clock = clock
         self._probed_at: float | None = None
         self._probe_failure: str | None = None
@@ -129,9 +137,14 @@ class ReadinessProbes:
         return unfinished < self._settings.max_tasks, value, None
 
     def _memory(self) -> tuple[bool, str, str | None]:
-        available = available_memory_bytes()
+        memory = self._host_memory
+        available = read_machine().available
         ok = available >= MEMORY_FLOOR_BYTES
-        return ok, f"{available >> 20} MiB available", None if ok else "lower SPLITUP_MAX_IN_WORK, or add memory"
+        value = (
+            f"{available >> 20} MiB available, {memory.promised_bytes >> 20} MiB promised to tasks, "
+            f"room for {memory.room_bytes() >> 20} MiB more"
+        )
+        return ok, value, None if ok else "lower SPLITUP_MAX_IN_WORK, or add memory"
 
     def _state(self) -> tuple[bool, str, str | None]:
         failure = self._service.admission.state_failure

@@ -12,6 +12,7 @@ from compute.admission import Admission, Refused, Verdict, conflict, content_of,
 from compute.deadline import Deadline
 from compute.disk import check_room
 from compute.leftovers import delete_leftovers
+from compute.memory import HostMemory
 from compute.pipeline import Pipeline
 from compute.results import Results
 from compute.settings import ComputeSettings
@@ -39,7 +40,13 @@ class Service:
     """Use it inside `running()`. Methods raise Refused for what the protocol answers with a problem."""
 
     def __init__(
-        self, settings: ComputeSettings, storage: Storage, pool: WorkerPool, results: Results, clock: Clock
+        self,
+        settings: ComputeSettings,
+        storage: Storage,
+        pool: WorkerPool,
+        results: Results,
+        clock: Clock,
+        memory: HostMemory,
     ) -> None:
         self.admission = Admission(settings)
         self._table = TaskTable()
@@ -51,7 +58,7 @@ class Service:
             settings,
             storage,
             results,
-            Pipeline(settings, storage, pool, results),
+            Pipeline(settings, storage, pool, results, memory),
             clock,
             self.admission,
             asyncio.Semaphore(settings.max_in_work),

@@ -7,6 +7,7 @@ import struct
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from compute.memory import HostMemory
 from compute.results import Results
 from compute.safetensors_header import encode_header
 from compute.service import Service
@@ -92,7 +93,7 @@ class HandPool:
 
 
 class World:
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, memory: HostMemory | None = None, **settings: object) -> None:
         self.folder = folder
         for made in (folder / "tensors" / REQUESTER, folder / "tensors" / "public", folder / "outputs"):
             made.mkdir(parents=True, exist_ok=True)
@@ -108,7 +109,8 @@ class World:
         self.storage = HeldStorage([parse_prefix(f"file://{folder}")])
         self.pool = HandPool()
         self.results = Results(self.settings.state_dir)
-        self.service = Service(self.settings, self.storage, self.pool, self.results, SystemClock())
+        self.memory = memory or HostMemory()
+        self.service = Service(self.settings, self.storage, self.pool, self.results, SystemClock(), self.memory)
         self.uri = self.tensor_of(REQUESTER)
 
     def tensor_of(self, requester: str) -> str:
@@ -162,8 +164,8 @@ def _put_package(folder: Path) -> str:
 
 
 @asynccontextmanager
-async def world(folder: Path, **settings: object):
-    made = World(folder, **settings)
+async def world(folder: Path, memory: HostMemory | None = None, **settings: object):
+    made = World(folder, memory, **settings)
     try:
         async with made.service.running():
             yield made

@@ -5,11 +5,10 @@ import time
 
 import pytest
 
-from compute import memory, tensors
+from compute import tensors
 from compute.admission import Refused
 from compute.safetensors_header import encode_header
 from compute.worker.wire import Plan
-from shared.errors import OutOfMemory
 from shared.ids import OPERATOR
 from shared.messages import Stage
 from tests.unit.service_world import OTHER_REQUESTER, REQUESTER, SPEC, World, world
@@ -226,51 +225,6 @@ async def test_outputs_above_their_limit_fail_the_task(tmp_path):
         request = w.request()
         await w.service.submit(request)
         assert (await w.end(request.key)).reason == "TooLarge"
-
-
-@pytest.mark.parametrize("short_bytes", [0, 1])
-async def test_a_task_that_memory_has_no_room_for_fails_with_both_numbers(tmp_path, monkeypatch, short_bytes):
-    needed = 64 + 64 + 1_000  # input and output, each to a multiple of 64, and the values
-    room = needed - short_bytes
-    monkeypatch.setattr(memory, "available_memory_bytes", lambda: memory.MEMORY_FLOOR_BYTES + room)
-    async with world(tmp_path) as w:
-        w.pool.plan_of = Plan((SPEC,), 7, 64 + 1_000)
-        request = w.request()
-        await w.service.submit(request)
-        status = await w.end(request.key)
-        if short_bytes:
-            assert status.reason == "OutOfMemory"
-            assert str(needed) in status.result.error_message
-            assert str(room) in status.result.error_message
-            assert w.pool.run_count == 0
-        else:
-            assert status.stage is Stage.DONE
-
-
-async def test_values_on_a_device_of_its_own_take_no_memory_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "available_memory_bytes", lambda: memory.MEMORY_FLOOR_BYTES + 128)
-    async with world(tmp_path) as w:
-        w.pool.on_host, w.pool.plan_of = False, Plan((SPEC,), 7, 1 << 40)
-        request = w.request()
-        await w.service.submit(request)
-        assert (await w.end(request.key)).stage is Stage.DONE
-
-
-def test_memory_that_is_promised_and_not_written_yet_is_not_given_twice(monkeypatch):
-    page = 4096
-    monkeypatch.setattr(memory, "available_memory_bytes", lambda: memory.MEMORY_FLOOR_BYTES + 10 * page)
-    given = memory.HostMemory()
-    with given.buffers([6 * page], 0) as (buffer,):
-        with (
-            pytest.raises(OutOfMemory, match=f"needs {5 * page} .* room for {4 * page}"),
-            given.buffers([page], 4 * page),
-        ):
-            pass
-        buffer.view[: 6 * page] = bytes(6 * page)  # from here on the kernel's own figure has them
-        with given.buffers([page], 9 * page):
-            pass
-    with given.buffers([10 * page], 0):
-        pass
 
 
 async def test_only_so_many_tasks_hold_tensors_at_once(tmp_path):

@@ -1,0 +1,84 @@
+"""How much memory this machine has, or the container where that is less, and how much of it is free."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class MachineMemory:
+    """In bytes. `available` could be had now, without swapping."""
+
+    total: int
+    available: int
+
+    def within(self, other: "MachineMemory") -> "MachineMemory":
+        return MachineMemory(min(self.total, other.total), min(self.available, other.available))
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Of a control group's files."""
+
+    limit: str
+    usage: str
+    reclaimable: str
+    """The member of `memory.stat` that counts file pages which the kernel drops first."""
+
+
+_V2 = _Names("memory.max", "memory.current", "inactive_file")
+_V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def read_machine(root: Path = Path("/")) -> MachineMemory:
+    """What holds now: the kernel's figures, and those of each control group that this process is in."""
+    memory = _from_meminfo(root)
+    for folder, names in _groups(root):
+        group = _of_group(folder, names, memory.total)
+        if group is not None:
+            memory = memory.within(group)
+    return memory
+
+
+def _from_meminfo(root: Path) -> MachineMemory:
+    lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+    return MachineMemory(kib["MemTotal"] << 10, kib.get("MemAvailable", kib["MemFree"]) << 10)
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, _Names]]:
+    """The folders of this process' memory groups, innermost first: a limit on an outer one binds as well."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            mount, names = root / "sys/fs/cgroup", _V2
+        elif "memory" in controllers.split(","):
+            mount, names = root / "sys/fs/cgroup/memory", _V1
+        else:
+            continue
+        inner = mount / path.lstrip("/")
+        # A container may be told the host's path of its group, where its own mount begins with that group.
+        group = inner if inner.is_dir() else mount
+        while group != mount:
+            yield group, names
+            group = group.parent
+        yield mount, names
+
+
+def _of_group(folder: Path, names: _Names, total: int) -> MachineMemory | None:
+    """None where it sets no limit below the machine's memory."""
+    try:
+        limit = (folder / names.limit).read_text(encoding="ascii").strip()
+        if not limit.isdecimal() or int(limit) >= total:
+            return None
+        used = int((folder / names.usage).read_text(encoding="ascii"))
+        stat = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    members = dict(line.split() for line in stat)
+    free = int(limit) - used + int(members.get(names.reclaimable, 0))
+    return MachineMemory(int(limit), max(free, 0))

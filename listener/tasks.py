@@ -109,11 +109,12 @@ class TaskRunner:
     async def _due(self) -> tuple[list[int], float | None]:
         """What is to be driven now and is not, and the seconds until more of it may be without a change of a row."""
         journal, now = self._surroundings.steps.journal, self._now()
-        at_work = await journal.ids_in(self._states - {State.ACCEPTED})
+        at_work, accepted = await asyncio.gather(
+            journal.ids_in(self._states - {State.ACCEPTED}), journal.accepted()
+        )
         due = [task for task in at_work if task not in self._driven]
         if State.ACCEPTED not in self._states:
             return due, None
-        accepted = await journal.accepted()
         waiting = [task for task in accepted if task.id not in self._driven]
         late = [task.id for task in waiting if self._left_s(task, now) <= 0.0]
         waiting = [task for task in waiting if self._left_s(task, now) > 0.0]

@@ -15,7 +15,7 @@ from listener.journal.changes import Insert, Move
 from listener.journal.journal import Journal
 from listener.journal.records import Cursor
 from listener.journal.states import State
-from shared.errors import StateConflict
+from shared.errors import JournalError, StateConflict
 from shared.ids import Slot
 from tests.unit.journal_rows import assignment, inserted
 
@@ -128,6 +128,41 @@ async def test_an_error_of_one_change_that_is_no_conflict_reaches_its_caller_onl
             await wrong
         await fine
     assert await journal.counts() == {State.ACCEPTED: 1}
+
+
+async def test_questions_of_the_same_moment_take_one_turn_of_the_thread_and_fail_each_for_itself(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[object] = []
+    submit = journal._database._executor.submit
+    async with Held(journal) as held:
+        monkeypatch.setattr(
+            journal._database._executor, "submit", lambda *call: (turns.append(call), submit(*call))[1]
+        )
+        asking = asyncio.gather(
+            journal.counts(),
+            journal._rows("SELECT * FROM nowhere"),
+            journal.latest("account-1"),
+            return_exceptions=True,
+        )
+        await held.release()
+        counts, wrong, latest = await asking
+        assert len(turns) == 1
+    assert counts == {} and latest is None
+    assert isinstance(wrong, JournalError) and "no such table: nowhere" in str(wrong)
+
+
+async def test_what_is_asked_after_a_change_sees_it_though_others_were_asked_before(journal: Journal) -> None:
+    async with Held(journal) as held:
+        before = asyncio.ensure_future(journal.counts())
+        await asyncio.sleep(0)
+        writing = asyncio.ensure_future(journal.apply(Insert(assignment(), State.ACCEPTED)))
+        await asyncio.sleep(0)
+        after = asyncio.ensure_future(journal.counts())
+        await held.release()
+        assert await before == {}
+        assert await after == {State.ACCEPTED: 1}
+        await writing
 
 
 class Counting(AtOnce):

@@ -70,19 +70,29 @@ class AccountLook:
     ) -> View:
         """Read it. A new one must hold its rent too: later the cluster may ask for more than when it was taken in."""
         address = Pubkey.from_string(account)
+        verified: dict[tuple[Account, Lamports], Execution | AccountInvalid] = {}
+        """Endpoints show the same bytes as a rule: they are decoded once."""
 
         async def read(rpc: Rpc, at_least: Slot, commitment: Commitment) -> View:
             found = await self._reader.read(rpc, address, at_least, commitment)
             if found.account is None:
                 return View(found.slot, None)
             rent = await self._rent(rpc, found.account) if is_new else Lamports(0)
-            try:
-                execution = verify(self._program, found.account, address, self._node, rent=rent)
-            except AccountInvalid as error:
-                return View(found.slot, None, str(error))
+            shown = found.account, rent
+            if shown not in verified:
+                verified[shown] = self._verified(*shown, address)
+            execution = verified[shown]
+            if isinstance(execution, AccountInvalid):
+                return View(found.slot, None, str(execution))
             return View(found.slot, sighting(execution, found.slot))
 
         return await self._agreement.on(question(account, read), at_least, commitment)
+
+    def _verified(self, account: Account, rent: Lamports, address: Pubkey) -> Execution | AccountInvalid:
+        try:
+            return verify(self._program, account, address, self._node, rent=rent)
+        except AccountInvalid as error:
+            return error
 
     async def _rent(self, rpc: Rpc, account: Account) -> Lamports:
         size = len(account.data)

@@ -1,5 +1,6 @@
 """The listener process: `python -m listener`."""
 
+import gc
 import sys
 
 import uvloop
@@ -18,6 +19,8 @@ def main() -> None:
     try:
         settings = ListenerSettings()
         configure_logging(settings.log_level)
+        # What was imported stays for good; going through it all took the collector a tenth of a second each time.
+        gc.freeze()
         uvloop.run(run(settings))
     except* ValidationError as errors:
         wrong = leaves(errors)[0]

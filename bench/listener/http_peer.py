@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class _Connection(asyncio.Protocol):
         body = bytes(self._received[end + 4 : end + 4 + length])
         del self._received[: end + 4 + length]
         method, path, _ = start.split(" ")
-        return Request(method, path, body, asyncio.get_running_loop().time())
+        return Request(method, path, body, time.monotonic())
 
     async def _answer(self, request: Request) -> None:
         answer = await self._script(request)

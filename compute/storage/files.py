@@ -236,8 +236,7 @@ def _write_new(folder: int, name: str, parts: Sequence[bytes | memoryview], stop
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        stop.check()
-        stop.unstoppable = True
+        stop.commit()
         try:
             # link(2) gives the name to the whole file at once, and never replaces what has the name already.
             os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)

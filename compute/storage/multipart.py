@@ -10,8 +10,8 @@ from html import escape, unescape
 
 from compute.storage.body import Body
 from compute.storage.retry import Transient
-from compute.storage.s3errors import NO_SUCH_UPLOAD, TRANSIENT_CODES, mapped_errors
-from compute.storage.s3http import MAX_TEXT_BYTES, Refusal, S3Http, S3Request
+from compute.storage.s3errors import NO_SUCH_UPLOAD, STATUS_OF_CODE, TRANSIENT_CODES, mapped_errors
+from compute.storage.s3http import MAX_TEXT_BYTES, Refusal, S3Http, S3Request, code_in
 from compute.storage.s3requests import (
     DELETE_CONNECT_TIMEOUT_S,
     DELETE_SILENCE_S,
@@ -111,11 +111,15 @@ class UploadRequests:
             if refusal.status == 412:
                 return False
             raise
-        # The head may be sent before the parts are joined: then the body alone tells of an error.
         if "<CompleteMultipartUploadResult" not in answer:
             raise Transient(f"the parts were not joined: {answer[:200]!a}")
         return True
 
     def _document(self, request: S3Request, stop: Stop) -> str:
         with self._http.answered(request, stop) as response:
-            return response.read(MAX_TEXT_BYTES).decode("utf-8", "replace")
+            document = response.read(MAX_TEXT_BYTES)
+            # The head may be sent before the parts are joined: then the body alone tells of an error.
+            if b"<Error" in document:
+                code = code_in(document)
+                raise Refusal(STATUS_OF_CODE.get(code, response.status), code)
+            return document.decode("utf-8", "replace")

@@ -13,6 +13,17 @@ from shared.uris import ObjectUri
 TRANSIENT_CODES = {"BadDigest", "IncompleteBody", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
 NO_SUCH_BUCKET = "NoSuchBucket"
 NO_SUCH_UPLOAD = "NoSuchUpload"
+STATUS_OF_CODE = {
+    "ConditionalRequestConflict": 409,
+    "InternalError": 500,
+    NO_SUCH_BUCKET: 404,
+    NO_SUCH_UPLOAD: 404,
+    "OperationAborted": 409,
+    "PreconditionFailed": 412,
+    "ServiceUnavailable": 503,
+    "SlowDown": 503,
+}
+"""Of errors that come as the body of a 200, since its head was sent before they were met."""
 _TRANSIENT_STATUSES = {408, 409, 425, 429}
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
 from compute.storage.body import Body
 from compute.storage.connections import CONNECT_TIMEOUT_S, Connections, interrupt
 from compute.storage.credentials import SdkCredentials
+from compute.storage.exchange import Outgoing, exchange
 from compute.storage.sigv4 import NO_BODY, UNSIGNED, Signer, encoded_query
 from compute.storage.threads import Stop
 from shared.errors import StorageUnavailable
@@ -90,24 +91,24 @@ class S3Http:
         endpoint = self._endpoint()
         host, path = self._place(endpoint, request.uri)
         query = encoded_query(request.query)
-        head = self._head(endpoint, request, host, path, query, stop)
-        connection = endpoint.connections.take(host, request.connect_timeout_s, request.silence_s)
-        response: HTTPResponse | None = None
+        offset_s = self.offset_s
+        head = self._head(endpoint, request, host, path, query, offset_s, stop)
+        target = f"{path}?{query}" if query else path
+        outgoing = Outgoing(
+            request.method, target, head, request.body, request.connect_timeout_s, request.silence_s
+        )
+        connection, response = exchange(endpoint.connections, host, outgoing, stop)
         try:
-            # The socket, since the connection lets go of it where the server means to close it behind its answer.
             with stop.interruptible(partial(interrupt, connection.sock)):
-                target = f"{path}?{query}" if query else path
-                response = _exchanged(connection, request, target, head, stop)
                 if not 200 <= response.status < 300:
-                    raise self._refusal(response)
+                    raise self._refusal(response, offset_s)
                 yield response
         finally:
-            if response is not None and response.isclosed() and not response.will_close:
+            if response.isclosed() and not response.will_close:
                 endpoint.connections.give_back(host, connection)
             else:
                 # The response first: it holds the socket where the connection has let go of it.
-                if response is not None:
-                    response.close()
+                response.close()
                 connection.close()
 
     def close(self) -> None:
@@ -139,64 +140,41 @@ class S3Http:
         return f"{uri.bucket}.{endpoint.host}", f"{endpoint.path}/{uri.key}"
 
     def _head(
-        self, endpoint: _Endpoint, request: S3Request, host: str, path: str, query: str, stop: Stop
+        self,
+        endpoint: _Endpoint,
+        request: S3Request,
+        host: str,
+        path: str,
+        query: str,
+        offset_s: float,
+        stop: Stop,
     ) -> dict[str, str]:
         payload = NO_BODY
         if request.body is not None:
             payload = request.body_sha256 or (UNSIGNED if endpoint.is_tls else request.body.sha256(stop))
-        now = datetime.now(UTC) + timedelta(seconds=self.offset_s)
+        now = datetime.now(UTC) + timedelta(seconds=offset_s)
         headers = {"host": host, **request.headers}
         return self._signer.signed(request.method, path, query, headers, payload, self._credentials.keys(), now)
 
-    def _refusal(self, response: HTTPResponse) -> Refusal:
-        found = _CODE.search(response.read(MAX_TEXT_BYTES))
-        code = found.group(1).decode("utf-8", "replace") if found else ""
-        corrected = response.status == 403 and self._corrected_time(response.headers.get("date", ""))
+    def _refusal(self, response: HTTPResponse, offset_s: float) -> Refusal:
+        code = code_in(response.read(MAX_TEXT_BYTES))
+        corrected = response.status == 403 and self._corrected_time(response.headers.get("date", ""), offset_s)
         return Refusal(response.status, code, clock_corrected=corrected)
 
-    def _corrected_time(self, date: str) -> bool:
-        """Take over the server's time if ours was too far off for a signature (HEAD gives no code that says so)."""
+    def _corrected_time(self, date: str, offset_s: float) -> bool:
+        """Take over the server's time if the one signed with was too far off (HEAD gives no code that says so)."""
         try:
-            server = parsedate_to_datetime(date)
-            skew_s = (server - datetime.now(UTC)).total_seconds() - self.offset_s
+            measured_s = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
         except (TypeError, ValueError):
             return False
-        if abs(skew_s) < MAX_SKEW_S:
+        # Against the request's own offset: of several at once each may be refused, and each finds the same time.
+        if abs(measured_s - offset_s) < MAX_SKEW_S:
             return False
-        self.offset_s += skew_s
+        self.offset_s = measured_s
         return True
 
 
-def _exchanged(
-    connection: HTTPConnection, request: S3Request, target: str, head: Mapping[str, str], stop: Stop
-) -> HTTPResponse:
-    connection.putrequest(request.method, target, skip_host=True, skip_accept_encoding=True)
-    for name, value in head.items():
-        connection.putheader(name, value)
-    if request.body is None:
-        connection.endheaders()
-        return connection.getresponse()
-    connection.putheader("content-length", str(request.body.size))
-    connection.endheaders()
-    try:
-        _send(connection, request.body, stop)
-    except (BrokenPipeError, ConnectionResetError) as broken:
-        # A server that refuses may say why before it has read all of the body.
-        stop.check()
-        try:
-            return connection.getresponse()
-        except (OSError, HTTPException):
-            raise broken from None
-    return connection.getresponse()
-
-
-def _send(connection: HTTPConnection, body: Body, stop: Stop) -> None:
-    left = body.size
-    if not left:
-        stop.unstoppable = True
-    for piece in body.pieces():
-        with stop.touching():
-            left -= len(piece)
-            # From here the server may hold all of it: only the answer can tell.
-            stop.unstoppable = left == 0
-            connection.send(piece)
+def code_in(document: bytes) -> str:
+    """The code of an error's document; empty where it has none."""
+    found = _CODE.search(document)
+    return found.group(1).decode("utf-8", "replace") if found else ""

@@ -11,7 +11,7 @@ from compute.storage.retry import Transient
 from compute.storage.s3errors import TRANSIENT_CODES, mapped_errors
 from compute.storage.s3http import MAX_TEXT_BYTES, Refusal, S3Http, S3Request
 from compute.storage.threads import CHUNK_BYTES, Stop
-from shared.errors import StorageUnavailable
+from shared.errors import InputInvalid, StorageUnavailable
 from shared.uris import ObjectUri
 
 DELETE_CONNECT_TIMEOUT_S = 2.0
@@ -63,11 +63,14 @@ class S3Requests:
             headers["if-match"] = version
         with mapped_errors(uri), self._http.answered(S3Request("GET", uri, headers=headers), stop) as response:
             size = _answered_size(uri, start, len(view), response)
+            etag: str = response.headers.get("etag", "")
+            if version and etag != version:  # of a server that passes over If-Match
+                raise InputInvalid(f"{uri} changed while it was being read")
             wanted = view[: size - start]
             _read_into(response, wanted, stop)
             if len(wanted) == size:
                 check_whole(response.headers, wanted, stop)
-            return RangeAnswer(len(wanted), size, response.headers.get("etag", ""))
+            return RangeAnswer(len(wanted), size, etag)
 
     def put_new(self, uri: ObjectUri, parts: Sequence[bytes | memoryview], stop: Stop) -> bool:
         """False: an object was there. Told by `If-None-Match`, or by a HEAD where the server lacks that."""

@@ -27,11 +27,17 @@ class Stop:
         self._touching = False
         self._interrupt: Callable[[], None] | None = None
         self.unstoppable = False
-        """Set by the thread when its effect can no longer be prevented, only be waited for."""
+        """The thread's effect can no longer be prevented, only be waited for. Taken back where it had none."""
 
     def check(self) -> None:
         if self._set:
             raise Stopped
+
+    def commit(self) -> None:
+        """The thread's next step has its effect. Raises Stopped if it was stopped before; after it, it is not cut."""
+        with self._lock:
+            self.check()
+            self.unstoppable = True
 
     @contextmanager
     def touching(self) -> Iterator[None]:
@@ -61,12 +67,21 @@ class Stop:
         with self._lock:
             self._set = True
             # What can no longer be prevented is waited for instead: its answer must come through.
-            if self._interrupt is not None and not self.unstoppable:
-                # The connection may have gone by itself in the same moment.
-                with suppress(OSError, ValueError, RuntimeError):
-                    self._interrupt()
+            if not self.unstoppable:
+                self._wake()
         while self._touching:  # noqa: ASYNC110 # of a chunk's length, and the thread has no loop to tell
             await asyncio.sleep(_POLL_S)
+
+    def give_up(self) -> None:
+        """Cut also what could only be waited for: nobody waits any more."""
+        with self._lock:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._interrupt is not None:
+            # The connection may have gone by itself in the same moment.
+            with suppress(OSError, ValueError, RuntimeError):
+                self._interrupt()
 
 
 async def in_thread(executor: Executor | None, work: Callable[[Stop], T], *, finish_s: float = 0.0) -> T:
@@ -84,6 +99,7 @@ async def in_thread(executor: Executor | None, work: Callable[[Stop], T], *, fin
         await stop.now()
         if stop.unstoppable and not future.done():
             await asyncio.wait({future}, timeout=finish_s)
+            stop.give_up()
         future.cancel()
         if future.done() and not future.cancelled():
             future.exception()  # seen: nobody will ask for it

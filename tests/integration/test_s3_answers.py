@@ -5,9 +5,8 @@ import base64
 import hashlib
 import ssl
 import zlib
-from collections.abc import Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -15,119 +14,21 @@ from compute.safetensors_header import encode_header
 from compute.specs import DType, TensorSpec
 from compute.storage.packages import find_package
 from compute.storage.retry import RetryPolicy
-from compute.storage.s3 import S3Storage
+from compute.storage.s3 import RANGE_BYTES, S3Storage
+from compute.storage.store import NO_BOOK
+from compute.storage.uploads import put_in_parts
 from compute.tensors import load, read_header
 from shared.backoff import Backoff
 from shared.errors import InputInvalid, InputMissing, StorageUnavailable
 from shared.uris import parse_object_uri, parse_prefix
 from tests.certificate import self_signed
-
-OBJECT = parse_object_uri("s3://tensors/public/object")
-CONTENT = bytes(range(100))
-
-
-@dataclass(frozen=True)
-class Request:
-    method: str
-    path: str
-    headers: dict[str, str]
-
-
-@dataclass
-class ScriptedServer:
-    answer: Callable[[Request], tuple[int, dict[str, str], bytes]]
-    requests: list[Request] = field(default_factory=list)
-    port: int = 0
-    connections: set[asyncio.Task] = field(default_factory=set)
-    cuts: list[int] = field(default_factory=list)
-    """For each next request: its answer ends after so many bytes."""
-    bodies: list[bytes] = field(default_factory=list)
-    keeps_open: bool = False
-    reads_bodies: bool = True
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.add(asyncio.current_task())
-        # Whoever asks may leave before it is answered.
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await self._serve(reader, writer)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._answer(reader, writer)
-        while self.keeps_open:
-            await self._answer(reader, writer)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        first, *lines = head.rstrip().split("\r\n")
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-        if self.reads_bodies:
-            self.bodies.append(await reader.readexactly(int(headers.get("content-length", 0))))
-        method, path, _ = first.split(" ")
-        request = Request(method, path, headers)
-        self.requests.append(request)
-        status, extra, body = self.answer(request)
-        fields = {
-            "Content-Length": str(len(body)),
-            "Connection": "keep-alive" if self.keeps_open else "close",
-            **extra,
-        }
-        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in fields.items() if value)]
-        raw = "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if method == "HEAD" else body)
-        writer.write(raw[: self.cuts.pop(0)] if self.cuts else raw)
-        await writer.drain()
-
-
-@asynccontextmanager
-async def scripted(answer, tls: ssl.SSLContext | None = None):
-    """A scripted server and storage on it."""
-    script = ScriptedServer(answer)
-    server = await asyncio.start_server(script.serve, "127.0.0.1", 0, ssl=tls)
-    script.port = server.sockets[0].getsockname()[1]
-    storage = S3Storage(
-        [parse_prefix("s3://tensors")],
-        endpoint_url=f"{'https' if tls else 'http'}://127.0.0.1:{script.port}",
-        region="us-east-1",
-        path_style=True,
-        policy=RetryPolicy(patience_s=0.5),
-    )
-    try:
-        yield script, storage
-    finally:
-        storage.close()
-        server.close()
-        for connection in script.connections:
-            connection.cancel()
-        await asyncio.gather(*script.connections, return_exceptions=True)
+from tests.scripted_s3 import CONTENT, OBJECT, error, in_turn, ranged, scripted
 
 
 @pytest.fixture(autouse=True)
 def _credentials(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-
-
-def error(status: int, code: str, **headers: str):
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>".encode()
-    return status, headers, body
-
-
-def ranged(request: Request, content: bytes = CONTENT):
-    first, last = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
-    piece = content[first : last + 1]
-    return 206, {"Content-Range": f"bytes {first}-{first + len(piece) - 1}/{len(content)}"}, piece
-
-
-def in_turn(*answers):
-    """The answers one after the other; the last one for good."""
-    left = list(answers)
-
-    def answer(request):
-        return (left.pop(0) if len(left) > 1 else left[0])(request)
-
-    return answer
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -283,16 +184,78 @@ async def test_ranges_after_the_first_are_held_to_its_etag():
     content = bytes(20 << 20)
 
     def answer(request):
-        if request.headers.get("if-match", '"one"') != '"two"':
-            status, headers, body = ranged(request, content)
-            return status, {**headers, "ETag": '"one"' if "if-match" not in request.headers else '"two"'}, body
-        return error(412, "PreconditionFailed")
+        if request.headers.get("if-match", '"one"') != '"one"':
+            return error(412, "PreconditionFailed")
+        status, headers, body = ranged(request, content)
+        return status, {**headers, "ETag": '"one"'}, body
 
     async with scripted(answer) as (script, storage):
         await storage.read_into(OBJECT, 0, memoryview(bytearray(20 << 20)))
         assert [request.headers.get("if-match") for request in script.requests] == [None, '"one"', '"one"']
         with pytest.raises(InputInvalid, match="changed"):
             await storage.read_into(OBJECT, 0, memoryview(bytearray(20 << 20)), '"two"')
+
+
+@pytest.mark.parametrize("later", ['"two"', ""])
+async def test_a_range_of_another_etag_is_refused_where_the_server_passes_over_if_match(later):
+    def answer(request):
+        status, headers, body = ranged(request, bytes(20 << 20))
+        return status, {**headers, "ETag": later if "if-match" in request.headers else '"one"'}, body
+
+    async with scripted(answer) as (_, storage):
+        buffer = bytearray(b"\1" * (20 << 20))
+        with pytest.raises(InputInvalid, match="changed"):
+            await storage.read_into(OBJECT, 0, memoryview(buffer))
+        assert buffer.count(0) <= RANGE_BYTES, "nothing of another object was taken"
+
+
+async def test_the_clock_is_corrected_once_by_requests_that_are_refused_at_the_same_time():
+    servers_time = datetime.now(UTC) + timedelta(hours=2)
+
+    def answer(request):
+        signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        if abs(signed - servers_time) < timedelta(minutes=15):
+            return ranged(request)
+        return error(403, "RequestTimeTooSkewed", Date=format_datetime(servers_time, usegmt=True))
+
+    async with scripted(answer) as (script, storage):
+        script.waits_for = asyncio.Barrier(2)
+        assert await asyncio.gather(*(storage.read_range(OBJECT, 0, 9) for _ in range(2))) == [CONTENT[:9]] * 2
+        assert abs(storage._http.offset_s - 7200) < 120
+
+
+@pytest.mark.parametrize(
+    ("code", "requests", "message"),
+    [
+        ("InternalError", 2, None),
+        ("SlowDown", 2, None),
+        ("InvalidPart", 1, "200 InvalidPart"),
+        ("AccessDenied", 1, "200 AccessDenied"),
+        ("PreconditionFailed", 1, None),
+    ],
+)
+async def test_an_error_in_the_body_of_a_200_is_judged_by_its_code(code, requests, message):
+    joined = (200, {}, b"<CompleteMultipartUploadResult></CompleteMultipartUploadResult>")
+    completions = []
+
+    def answer(request):
+        if request.method == "HEAD":
+            return 404, {}, b""
+        if request.path.endswith("?uploads="):
+            return 200, {}, b"<UploadId>1</UploadId>"
+        if request.method == "POST":
+            completions.append(request)
+            return joined if len(completions) > 1 else (200, {}, error(200, code)[2])
+        return 200, {"ETag": '"part"'}, b""
+
+    async with scripted(answer) as (_, storage):
+        putting = put_in_parts(storage._uploads, storage._attempts, OBJECT, [b"x"], NO_BOOK)
+        if message is None:
+            assert await putting is (code != "PreconditionFailed")
+        else:
+            with pytest.raises(StorageUnavailable, match=message):
+                await putting
+        assert len(completions) == requests
 
 
 async def test_an_answer_meant_for_a_terminal_is_shown_escaped():

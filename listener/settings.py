@@ -45,7 +45,8 @@ class ListenerSettings(JournalSettings):
     program_id: str = Field(description="Public key (base58) of the SplitUp program.")
     idl: Path | None = Field(None, description="Anchor IDL of the program; none takes the reference program's.")
     genesis_hash: str | None = Field(
-        None, description="Genesis hash that the cluster must have; none takes the first seen."
+        None,
+        description="Genesis hash that the cluster must have; none takes what two endpoints say at the first start.",
     )
     compute_url: HttpUrl = Field("http://127.0.0.1:8750", description="URL of the compute process.")
     token_file: Path = Field(

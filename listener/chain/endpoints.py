@@ -1,7 +1,9 @@
 """The providers of the chain in the operator's order: who is asked, and who is asked next where one does not answer."""
 
 import asyncio
+import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -13,12 +15,17 @@ from listener.chain.rpc import Rpc
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import ChainError, RpcInvalid, RpcRateLimited, RpcRefused, RpcUnavailable, WrongCluster
+from shared.logs import fields
 
 RETRY: Final = Backoff(base_s=0.5, cap_s=15.0)
 NEXT_ONE: Final = (RpcUnavailable, RpcRateLimited, RpcInvalid, RpcRefused, WrongCluster)
 """After these another endpoint may know better."""
 
+_ADVICE: Final = "SPLITUP_GENESIS_HASH may name it, an endpoint of another may be taken out of SPLITUP_RPC_URL"
+
 _T = TypeVar("_T")
+
+log = logging.getLogger("listener.endpoints")
 
 
 class Endpoints:
@@ -35,24 +42,34 @@ class Endpoints:
         return cls([Endpoint.at(url, http, requests_per_s, clock, rng) for url in urls], clock, rng)
 
     async def join(self, expected: str | None) -> str:
-        """The genesis hash of the cluster, by the first endpoint that answers; the others must have it too.
+        """The genesis hash of the cluster: `expected`, or what two endpoints say alike where there are two.
 
-        Asked until one answers: it may start after us. Raises WrongCluster where all that answer are of another than
-        `expected`.
+        Asked until they do, for they may start after us, and what is taken here is kept for good. Raises WrongCluster
+        where all of them are of another than `expected`.
         """
-        failures = 0
+        failures, last_told = 0, ""
         while True:
             found = await self._genesis_hashes()
-            cluster = expected or next(iter(found.values()), None)
+            cluster = expected or self._agreed(list(found.values()))
             if cluster in found.values():
                 for endpoint in self.all:
                     endpoint.belongs_to(str(cluster))
                 return str(cluster)
-            if len(found) == len(self.all):
-                told = ", ".join(f"{endpoint.name} is of {cluster}" for endpoint, cluster in found.items())
+            told = ", ".join(f"{endpoint.name} is of {cluster}" for endpoint, cluster in found.items())
+            if expected and len(found) == len(self.all):
                 raise WrongCluster(f"no endpoint is of the cluster {expected}: {told}")
+            if told != last_told:
+                log.error(
+                    "the cluster is not known: no two endpoints say alike; %s", _ADVICE, extra=fields(told=told)
+                )
+                last_told = told
             await self._clock.sleep(RETRY.delay_s(failures, self._rng))
             failures += 1
+
+    def _agreed(self, hashes: Sequence[str]) -> str | None:
+        """What most say, and at least two of them where there are two."""
+        (first, votes), (_, others) = (*Counter(hashes).most_common(2), (None, 0), (None, 0))[:2]
+        return first if votes >= min(2, len(self.all)) and votes > others else None
 
     async def _genesis_hashes(self) -> dict[Endpoint, str]:
         answers = await asyncio.gather(*(endpoint.genesis_hash() for endpoint in self.all), return_exceptions=True)

@@ -141,6 +141,47 @@ async def test_where_all_are_of_another_cluster_the_node_does_not_start() -> Non
         await endpoints(FixedClock(), Provider("first", cluster="other")).join("ours")
 
 
+async def test_what_cluster_it_is_two_must_say_alike_at_the_first_start() -> None:
+    clock, liar, honest, away = (
+        FixedClock(),
+        Provider("first", cluster="other"),
+        Provider("second"),
+        Provider("third"),
+    )
+    answering = away.get_genesis_hash
+
+    async def silent() -> str:
+        if clock.now < begun + 60.0:
+            raise RpcUnavailable("away")
+        return await answering()
+
+    away.get_genesis_hash = silent  # type: ignore[method-assign]
+    begun = clock.now
+    assert await endpoints(clock, liar, honest, away).join(None) == "ours"
+    assert clock.now >= begun + 60.0
+
+
+async def test_the_only_endpoint_decides_alone_of_which_cluster_the_node_is() -> None:
+    assert await endpoints(FixedClock(), Provider("first", cluster="other")).join(None) == "other"
+
+
+async def test_two_endpoints_of_different_clusters_are_named_with_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, first, second = FixedClock(), Provider("first", cluster="other"), Provider("second")
+    both = endpoints(clock, first, second)
+    sleep = clock.sleep
+
+    async def corrected(seconds: float) -> None:
+        await sleep(seconds)
+        first.cluster = "ours"
+
+    clock.sleep = corrected  # type: ignore[method-assign]
+    assert await both.join(None) == "ours"
+    (line,) = [record for record in caplog.records if "the cluster is not known" in record.message]
+    assert "SPLITUP_GENESIS_HASH" in line.message and "first is of other, second is of ours" in str(vars(line))
+
+
 async def test_where_all_are_out_it_is_said_why() -> None:
     only = endpoints(FixedClock(), Provider("first"))
     only.all[0].take_out("it was outvoted")

@@ -77,10 +77,12 @@ class Submission:
             shown = view.sighting.state.value if view.sighting else None
             log.warning("the account does not show this attempt", extra=fields(**task.log_fields, shown=shown))
             return AGAIN_S
+        landed_before = await self._may_have_landed_before(task, view.slot)
+        # Asked after it: what was seen as final in between is watched no more, and stands as completed.
         if await self._steps.journal.is_completed(task.pair_hash):
             await self._steps.take(task, on_completed_before(task))
             return 0.0
-        if await self._may_have_landed_before(task, view.slot):
+        if landed_before:
             log.warning("an older signature of the pair may have been paid", extra=fields(**task.log_fields))
             return AGAIN_S
         now = await self._chain_clock.now()

@@ -13,13 +13,13 @@ from listener.chain.lander import Lander
 from listener.chain.tip import Tip
 from listener.chain.when_to_ask import Pace
 from listener.chain_clock import ChainClock
-from listener.journal.changes import Complete, Insert, Renumber
+from listener.journal.changes import Complete, Insert, Observe, Renumber
 from listener.journal.journal import Journal
 from listener.journal.records import Task
-from listener.journal.states import State, SubmissionKind
+from listener.journal.states import OutboxStatus, State, SubmissionKind
 from listener.submission import AGAIN_S, Submission, Terms
 from shared.errors import ChainError, RpcUnavailable
-from shared.ids import Attempt, Slot
+from shared.ids import Attempt, Slot, TaskKey
 from tests.unit.chain_bytes import PROGRAM_ID, ExecutionBytes
 from tests.unit.journal_rows import NOW, failed_row, signature
 from tests.unit.listener_world import ACCOUNT, NODE, OURS, PROGRAM, FastClock, World, assigned, running, until
@@ -178,6 +178,25 @@ async def test_before_a_second_signature_of_a_pair_the_history_is_asked_whether_
     world.rpc.status_slot = None
     await submit(world, task)
     assert await signatures(world, task) == 2
+
+
+async def test_a_first_signature_that_becomes_final_while_its_journal_is_asked_is_the_only_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await superseded(world)
+    (first,) = await world.journal.signatures_of(task.id)
+    tasks_of = world.journal.tasks_of
+
+    async def settled_meanwhile(key: TaskKey) -> list[Task]:
+        monkeypatch.undo()
+        final = Observe(first.id, OutboxStatus.SIGNED, OutboxStatus.FINALIZED, Slot(1400))
+        await world.journal.apply(final, Complete(task.pair_hash))
+        return await tasks_of(key)
+
+    monkeypatch.setattr(world.journal, "tasks_of", settled_meanwhile)
+    await submit(world, task)
+    assert await signatures(world, task) == 1
+    assert (await world.task()).reason == "CompletedBefore"
 
 
 async def test_at_finalized_the_account_is_read_at_finalized_and_waited_for(world: World) -> None:

@@ -3,9 +3,13 @@
 import argparse
 import random
 import sys
+from typing import Final
 
 from tests.simulation.many import run_seeds
 from tests.simulation.simulation import Outcome, simulate
+
+
+PROGRESS: Final = 100
 
 
 def main() -> int:
@@ -22,7 +26,9 @@ def main() -> int:
     base = random.SystemRandom().randrange(10**9) if asked.base is None else asked.base
     print(f"seeds {base} to {base + asked.seeds - 1}", flush=True)
     failed = 0
-    for outcome in run_seeds(range(base, base + asked.seeds)):
+    for done, outcome in enumerate(run_seeds(range(base, base + asked.seeds))):
+        if done % PROGRESS == 0 < done:
+            print(f"{done} of {asked.seeds} run, {failed} failed", file=sys.stderr, flush=True)
         if outcome.problems:
             failed += 1
             print(told(outcome), flush=True)

@@ -8,7 +8,6 @@ from typing import Final
 from tests.simulation.many import run_seeds
 from tests.simulation.simulation import Outcome, simulate
 
-
 PROGRESS: Final = 100
 
 

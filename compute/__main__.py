@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from compute.app import create_app
+from compute.input_loader import InputLoader
 from compute.memory import HostMemory
 from compute.outputs import check_output_prefix
 from compute.readiness import ReadinessProbes
@@ -18,6 +19,8 @@ from compute.results import Results
 from compute.service import Service
 from compute.settings import ComputeSettings
 from compute.storage import open_storage
+from compute.weights.cache import WeightsCache
+from compute.weights.preload import Preload
 from compute.worker.by_settings import worker_options
 from compute.worker.lock.sandbox import check_sandbox
 from compute.worker.pool import WorkerPool
@@ -64,13 +67,18 @@ async def run(settings: ComputeSettings, token: str, listening: socket.socket) -
     results = Results(settings.state_dir)
     storage = open_storage(settings)
     pool = WorkerPool(worker_options(settings), plan_limit_s=settings.plan_limit_s)
-    memory = HostMemory()
-    service = Service(settings, storage, pool, results, clock, memory)
-    readiness = ReadinessProbes(settings, storage, pool, service, memory, clock)
+    weights = WeightsCache(settings.weights_cache_bytes)
+    memory = HostMemory(weights.reclaim)
+    loader = InputLoader(storage, memory, weights)
+    service = Service(settings, storage, pool, results, clock, loader)
+    preload = Preload(settings, storage, loader, weights, clock)
+    readiness = ReadinessProbes(settings, storage, pool, service, memory, preload, clock)
     serving = server(create_app(service, readiness, token))
     try:
         async with asyncio.TaskGroup() as background:
-            supports = [background.create_task(pool.serve()), background.create_task(readiness.serve())]
+            supports = [
+                background.create_task(support) for support in (pool.serve(), readiness.serve(), preload.run())
+            ]
             async with service.running():
                 answering = background.create_task(serving.serve(sockets=[listening]))
                 host, port = listening.getsockname()[:2]

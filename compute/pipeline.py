@@ -1,45 +1,31 @@
 """One task's way: fetch, run, store. Each step's result is what the next one starts from."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from compute.deadline import Deadline
-from compute.memory import HostMemory
+from compute.input_loader import InputLoader
+from compute.inputs import Input, input_bytes, selected
 from compute.outputs import OutputPlan, Parts, Tensor, plan_outputs
 from compute.results import Results
-from compute.safetensors_header import Header, TensorEntry
+from compute.safetensors_header import Header
 from compute.settings import ComputeSettings
 from compute.shared_memory import SharedBuffer, layout, tensor_views
-from compute.specs import TensorSpec
 from compute.storage.groups import one_error_group
 from compute.storage.packages import find_package
 from compute.storage.store import Storage
-from compute.tensors import load, read_header, select
+from compute.tensors import read_header
 from compute.worker.pool import WorkerPool
 from compute.worker.tenants import Tenant, tenant_of
 from compute.worker.wire import Job, Plan
-from shared.errors import ComputeUnitsExceeded, InputInvalid, InputMissing, OutputCountMismatch, TooLarge
+from shared.errors import ComputeUnitsExceeded, OutputCountMismatch, TooLarge
 from shared.messages import TaskRequest
-from shared.uris import ObjectUri, TensorUri, parse_tensor_uri
+from shared.uris import ObjectUri, parse_tensor_uri
 
 INLINE_BYTES = 1 << 20
 """So little is hashed faster than a thread takes over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """The tensors of one TensorUri, in their order."""
-
-    uri: ObjectUri
-    header: Header
-    entries: tuple[TensorEntry, ...]
-
-    @property
-    def specs(self) -> tuple[TensorSpec, ...]:
-        return tuple(entry.spec for entry in self.entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +43,13 @@ class Pipeline:
     """The steps. They raise TaskError; a cancelled one leaves nothing that moves behind."""
 
     def __init__(
-        self, settings: ComputeSettings, storage: Storage, pool: WorkerPool, results: Results, memory: HostMemory
+        self, settings: ComputeSettings, storage: Storage, pool: WorkerPool, results: Results, loader: InputLoader
     ) -> None:
         self._settings = settings
         self._storage = storage
         self._pool = pool
         self._results = results
-        self._memory = memory
+        self._loader = loader
 
     @asynccontextmanager
     async def fetched(self, request: TaskRequest, counted: Callable[[int], None]) -> AsyncIterator[Fetched]:
@@ -74,14 +60,12 @@ class Pipeline:
         counted(plan.compute_units)
         self._check(request, plan)
         job = Job(job.package, job.inputs, plan.outputs)
-        sizes = [layout(specs)[1] for specs in (*job.inputs, job.outputs)]
+        tenant = tenant_of(request.requester, self._settings.trust_groups)
         # What the plan holds at once has the inputs in it, which the worker computes from where they lie.
-        values = max(plan.peak_bytes - sum(sizes[:-1]), 0) if self._pool.on_host else 0
-        async with self._memory.allotted(sizes, values) as allotment:
-            *buffers, outputs = allotment.buffers
-            await self._load(inputs, buffers)
-            tenant = tenant_of(request.requester, self._settings.trust_groups)
-            yield Fetched(job, tuple(buffers), outputs, tenant)
+        beside = plan.peak_bytes - sum(given.buffer_bytes for given in inputs) if self._pool.on_host else 0
+        sizes = [layout(plan.outputs)[1]]
+        async with self._loader.loaded(inputs, sizes, max(beside, 0), tenant) as (buffers, (outputs,)):
+            yield Fetched(job, buffers, outputs, tenant)
 
     async def run(self, fetched: Fetched, started: Callable[[], None]) -> list[Tensor]:
         """The outputs, in the memory that was made for them."""
@@ -131,8 +115,8 @@ class Pipeline:
                 )
             )
             headers = {uri: group.create_task(self._header(uri)) for uri in {uri.object for uri in uris}}
-        inputs = tuple(_selected(uri, headers[uri.object].result()) for uri in uris)
-        size = _size(inputs)
+        inputs = tuple(selected(uri, headers[uri.object].result()) for uri in uris)
+        size = input_bytes(inputs)
         if size > settings.max_input_bytes:
             raise TooLarge(
                 f"the inputs have {size} bytes, where an object named by its hash counts whole; "
@@ -166,35 +150,8 @@ class Pipeline:
                 f"the outputs have {size} bytes; this node takes at most {self._settings.max_output_bytes}"
             )
 
-    async def _load(self, inputs: Sequence[Input], buffers: Sequence[SharedBuffer]) -> None:
-        # By object: it is read once, however many URIs lead into it.
-        wanted: dict[ObjectUri, tuple[Header, list[TensorEntry], list[memoryview]]] = {}
-        for given, buffer in zip(inputs, buffers, strict=True):
-            _, entries, views = wanted.setdefault(given.uri, (given.header, [], []))
-            entries += given.entries
-            views += tensor_views(buffer.view, given.specs)
-        async with one_error_group() as group:
-            for uri, (header, entries, views) in wanted.items():
-                group.create_task(load(self._storage, uri, header, entries, views))
-
     async def _planned(self, request: TaskRequest, outputs: Sequence[Tensor]) -> OutputPlan:
         arguments = (self._settings.output_prefix, request.requester, request.key, outputs)
         if sum(spec.nbytes for spec, _ in outputs) <= INLINE_BYTES:
             return plan_outputs(*arguments)
         return await asyncio.to_thread(plan_outputs, *arguments)
-
-
-def _size(inputs: Sequence[Input]) -> int:
-    """Bytes that are held or read: an object that is read whole counts at least with all that it has."""
-    sizes: Counter[ObjectUri] = Counter()
-    for given in inputs:
-        sizes[given.uri] += sum(spec.nbytes for spec in given.specs)
-    whole = {given.uri: given.header.object_size for given in inputs if given.uri.content_hash is not None}
-    return sum(max(size, whole.get(uri, 0)) for uri, size in sizes.items())
-
-
-def _selected(uri: TensorUri, header: Header) -> Input:
-    try:
-        return Input(uri.object, header, select(header, uri.fragment))
-    except (InputInvalid, InputMissing) as exc:
-        raise type(exc)(f"{uri}: {exc}") from exc

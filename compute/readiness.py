@@ -8,6 +8,7 @@ from compute.memory import MEMORY_FLOOR_BYTES, HostMemory
 from compute.service import Service
 from compute.settings import ComputeSettings
 from compute.storage.store import Storage
+from compute.weights.preload import Preload
 from compute.worker.pool import WorkerPool
 from compute.worker.process import NotTaken, WorkerGone
 from shared.clock import Clock
@@ -30,6 +31,7 @@ class ReadinessProbes:
         pool: WorkerPool,
         service: Service,
         memory: HostMemory,
+        preload: Preload,
         clock: Clock,
     ) -> None:
         self._settings = settings
@@ -37,6 +39,7 @@ class ReadinessProbes:
         self._pool = pool
         self._service = service
         self._host_memory = memory
+        self._preload = preload
         self._clock = clock
         self._probed_at: float | None = None
         self._probe_failure: str | None = None
@@ -63,6 +66,7 @@ class ReadinessProbes:
             "storage": self._storage_check(),
             "queue": self._queue(),
             "memory": self._memory(),
+            "weights": self._weights(),
             "state": self._state(),
             "sandbox": self._sandbox(),
         }
@@ -145,6 +149,14 @@ class ReadinessProbes:
             f"room for {memory.room_bytes() >> 20} MiB more"
         )
         return ok, value, None if ok else "lower SPLITUP_MAX_IN_WORK, or add memory"
+
+    def _weights(self) -> tuple[bool, str, str | None]:
+        preload = self._preload
+        if preload.waiting:
+            return False, f"{len(preload.waiting)} are still being preloaded", "wait, or see the log"
+        # Well even where some are missing: their tasks are done all the same, only later.
+        advice = f"not preloaded: {'; '.join(preload.failures)}" if preload.failures else None
+        return True, str(preload.weights), advice
 
     def _state(self) -> tuple[bool, str, str | None]:
         failure = self._service.admission.state_failure

@@ -11,8 +11,8 @@ from weakref import WeakValueDictionary
 from compute.admission import Admission, Refused, Verdict, conflict, content_of, judge
 from compute.deadline import Deadline
 from compute.disk import check_room
+from compute.input_loader import InputLoader
 from compute.leftovers import delete_leftovers
-from compute.memory import HostMemory
 from compute.pipeline import Pipeline
 from compute.results import Results
 from compute.settings import ComputeSettings
@@ -46,7 +46,7 @@ class Service:
         pool: WorkerPool,
         results: Results,
         clock: Clock,
-        memory: HostMemory,
+        loader: InputLoader,
     ) -> None:
         self.admission = Admission(settings)
         self._table = TaskTable()
@@ -58,7 +58,7 @@ class Service:
             settings,
             storage,
             results,
-            Pipeline(settings, storage, pool, results, memory),
+            Pipeline(settings, storage, pool, results, loader),
             clock,
             self.admission,
             asyncio.Semaphore(settings.max_in_work),

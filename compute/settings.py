@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.messages import RequesterField
-from shared.uris import ObjectUri, parse_prefix
+from shared.uris import ObjectUri, TensorUri, parse_prefix, parse_tensor_uri
 
 Prefixes = Annotated[tuple[ObjectUri, ...], NoDecode]
 
@@ -97,6 +97,15 @@ class ComputeSettings(StorageSettings):
     max_task_bytes: int = Field(
         16 << 30, ge=1, description="Most bytes that one task's inputs and values may hold at once, as inferred."
     )
+    weights_cache_bytes: int = Field(
+        4 << 30,
+        ge=0,
+        description="Bytes of weights (objects marked `isWeights`) that stay in memory between tasks, as far as tasks "
+        "leave room; one requester's at most half of them. 0: none.",
+    )
+    preload: Annotated[tuple[TensorUri, ...], NoDecode] = Field(
+        (), description="Comma-separated TensorUris of weights that are in memory before the first task."
+    )
     max_header_bytes: int = Field(1 << 20, ge=1024, description="Largest safetensors header, in bytes.")
     max_object_tensors: int = Field(4096, ge=1, description="Most tensors in one safetensors object.")
     max_graph_bytes: int = Field(1 << 20, ge=1024, description="Largest model package, in bytes.")
@@ -116,6 +125,13 @@ class ComputeSettings(StorageSettings):
     @property
     def places(self) -> tuple[ObjectUri, ...]:
         return (self.output_prefix, *self.allowed_prefixes, *self.model_stores)
+
+    @field_validator("preload", mode="before")
+    @classmethod
+    def _parse_preload(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(parse_tensor_uri(part.strip()) for part in value.split(",") if part.strip())
+        return value
 
     @field_validator("model_stores", mode="before")
     @classmethod

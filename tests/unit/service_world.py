@@ -7,6 +7,7 @@ import struct
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from compute.input_loader import InputLoader
 from compute.memory import HostMemory
 from compute.results import Results
 from compute.safetensors_header import encode_header
@@ -15,6 +16,8 @@ from compute.settings import ComputeSettings
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
 from compute.storage.store import NO_BOOK
+from compute.weights.cache import WeightsCache
+from compute.weights.preload import Preload
 from compute.worker.lock.sandbox import Sandbox
 from compute.worker.wire import Plan
 from shared.clock import SystemClock
@@ -109,8 +112,11 @@ class World:
         self.storage = HeldStorage([parse_prefix(f"file://{folder}")])
         self.pool = HandPool()
         self.results = Results(self.settings.state_dir)
-        self.memory = memory or HostMemory()
-        self.service = Service(self.settings, self.storage, self.pool, self.results, SystemClock(), self.memory)
+        self.weights = WeightsCache(self.settings.weights_cache_bytes)
+        self.memory = memory or HostMemory(self.weights.reclaim)
+        self.loader = InputLoader(self.storage, self.memory, self.weights)
+        self.preload = Preload(self.settings, self.storage, self.loader, self.weights, SystemClock())
+        self.service = Service(self.settings, self.storage, self.pool, self.results, SystemClock(), self.loader)
         self.uri = self.tensor_of(REQUESTER)
 
     def tensor_of(self, requester: str) -> str:

@@ -25,7 +25,7 @@ PROTOCOL_PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 async def api(folder: Path, **settings: object):
     """The world and a client of its API."""
     async with world(folder, **settings) as w:
-        readiness = ReadinessProbes(w.settings, w.storage, w.pool, w.service, w.memory, SystemClock())
+        readiness = ReadinessProbes(w.settings, w.storage, w.pool, w.service, w.memory, w.preload, SystemClock())
         transport = httpx.ASGITransport(create_app(w.service, readiness, TOKEN))
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://node", headers=headers) as client:
@@ -379,7 +379,7 @@ def test_every_problem_type_is_used():
 
 async def test_readiness_says_what_fails_since_when_and_what_to_do(tmp_path):
     async with api(tmp_path, probe_interval_s=0.01, max_tasks=1) as (w, client):
-        readiness = ReadinessProbes(w.settings, w.storage, w.pool, w.service, w.memory, SystemClock())
+        readiness = ReadinessProbes(w.settings, w.storage, w.pool, w.service, w.memory, w.preload, SystemClock())
         untried = readiness.report()
         assert not untried.ready
         assert not untried.checks["storage"].ok

@@ -1,0 +1,48 @@
+"""Inputs in memory: what is held already is used where it lies, the rest is fetched into memory of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from compute.inputs import Input, load_inputs
+from compute.memory import HostMemory
+from compute.shared_memory import SharedBuffer
+from compute.storage.store import Storage
+from compute.weights.cache import Owner, WeightsCache
+
+
+class InputLoader:
+    """For all tasks of the process."""
+
+    def __init__(self, storage: Storage, memory: HostMemory, weights: WeightsCache) -> None:
+        self._storage = storage
+        self._memory = memory
+        self._weights = weights
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def loaded(
+        self, inputs: Sequence[Input], beside: Sequence[int], values_bytes: int, owner: Owner
+    ) -> AsyncIterator[tuple[tuple[SharedBuffer, ...], tuple[SharedBuffer, ...]]]:
+        """The inputs' buffers, which nobody may write, and zeroed ones of the sizes `beside`, until the block ends.
+
+        Waits for memory. Raises TaskError where an object or the memory cannot be had.
+        """
+        keys = [given.weights for given in inputs]
+        await self._weights.settled(keys)
+        async with AsyncExitStack() as stack:
+            # One after the other: weights that several held while each waits for memory could not be given back,
+            # and none would get on.
+            async with self._turn:
+                lease = await stack.enter_async_context(self._weights.lease(keys, owner))
+                held = [lease.buffer(key) for key in keys]
+                fresh = [given for given, buffer in zip(inputs, held, strict=True) if buffer is None]
+                sizes = [given.buffer_bytes for given in fresh]
+                allotment = await stack.enter_async_context(self._memory.allotted([*sizes, *beside], values_bytes))
+            made, others = allotment.buffers[: len(fresh)], allotment.buffers[len(fresh) :]
+            await load_inputs(self._storage, fresh, made)
+            for given, buffer in zip(fresh, made, strict=True):
+                if lease.keep(given.weights, buffer):
+                    allotment.keep(buffer)
+            taken = iter(made)
+            yield tuple(next(taken) if buffer is None else buffer for buffer in held), tuple(others)

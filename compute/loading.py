@@ -93,16 +93,19 @@ def _cut(entry: TensorEntry, view: memoryview | None) -> Iterator[_Run]:
 
 
 async def _read_run(storage: Storage, uri: ObjectUri, header: Header, run: _Run) -> memoryview:
-    """Read one run, into its view where it has one of its own; returns its bytes."""
+    """Read what the header did not come with, into the view where the run has one of its own; returns its bytes."""
     first, last = header.data_start + run.begin, header.data_start + run.end
-    if last <= len(header.start):
-        data = memoryview(header.start)[first:last]
+    begun = memoryview(header.start)[first:last]
+    direct = run.pieces[0][1] if len(run.pieces) == 1 else None
+    if direct is None and len(begun) == last - first:
+        data = begun
     else:
-        direct = run.pieces[0][1] if len(run.pieces) == 1 else None
         data = direct if direct is not None else memoryview(bytearray(last - first))
-        await storage.read_into(uri, first, data, header.version)
-        if direct is not None:
-            return data
+        data[: len(begun)] = begun
+        if len(begun) < len(data):
+            await storage.read_into(uri, first + len(begun), data[len(begun) :], header.version)
+    if direct is not None:
+        return data
     offset = 0
     for length, view in run.pieces:
         if view is not None:

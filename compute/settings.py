@@ -93,7 +93,7 @@ class ComputeSettings(StorageSettings):
         ge=1,
         description="Largest sum of one task's inputs, in bytes; an object named by its hash counts whole.",
     )
-    max_output_bytes: int = Field(4 << 30, ge=1, description="Largest sum of one task's outputs, in bytes.")
+    max_output_bytes: int = Field(8 << 30, ge=1, description="Largest sum of one task's outputs, in bytes.")
     max_task_bytes: int = Field(
         16 << 30, ge=1, description="Most bytes that one task's inputs and values may hold at once, as inferred."
     )

@@ -11,8 +11,8 @@ from shared.uris import ALL_TENSORS, ObjectUri
 
 __all__ = ["load", "read_header", "select"]
 
-START_BYTES = 16 << 10
-"""Read at once in the hope that it holds the whole header, as it does for all but large weights."""
+START_BYTES = 128 << 10
+"""Read at once: the header of all but large weights, and small objects whole. A second request takes longer."""
 IS_WEIGHTS = "isWeights"
 """In the header's metadata, `true` marks weights."""
 

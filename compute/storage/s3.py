@@ -53,7 +53,7 @@ class S3Storage:
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         buffer = bytearray(length)
         answer = await self._get(uri, 0, memoryview(buffer), None)
-        return ObjectStart(bytes(buffer[: answer.count]), answer.size, answer.version)
+        return ObjectStart(bytes(memoryview(buffer)[: answer.count]), answer.size, answer.version)
 
     async def read_range(self, uri: ObjectUri, start: int, length: int, version: str | None = None) -> bytes:
         buffer = bytearray(length)

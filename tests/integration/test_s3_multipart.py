@@ -165,6 +165,13 @@ def test_there_are_never_more_parts_than_s3_takes(size, count):
     assert -(-size // step) == count
 
 
+@pytest.mark.parametrize("size", [(4 << 30) - 1, (4 << 30) + 1, 320_000_000_001, uploads.MAX_OBJECT_BYTES])
+def test_parts_of_any_size_of_object_are_as_large_as_s3_wants_them(size):
+    step = uploads.part_bytes(size)
+    assert 5 << 20 <= step <= 5 << 30
+    assert -(-size // step) <= 10_000
+
+
 def open_uploads(server) -> int:
     """As the server lists them."""
     import boto3

@@ -8,7 +8,7 @@ from compute import loading
 from compute.safetensors_header import encode_header
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
-from compute.tensors import load, read_header, select
+from compute.tensors import START_BYTES, load, read_header, select
 from shared.errors import InputInvalid, TooLarge
 from shared.uris import ObjectUri, parse_object_uri, parse_prefix
 
@@ -89,19 +89,28 @@ async def test_a_tensor_that_is_asked_for_several_times_is_read_once(tmp_path, s
     views = [memoryview(bytearray(entry.spec.nbytes)) for entry in entries]
     await load(storage, uri, header, entries, views)
     assert [bytes(view) for view in views] == [*contents, contents[1], *contents]
-    assert sum(length for _, length in storage.reads) <= header.object_size + 16384
+    assert sum(length for _, length in storage.reads) <= header.object_size + START_BYTES
 
 
-async def test_a_small_object_takes_one_request(tmp_path, storage):
-    uri, contents = write(tmp_path, [floats(100), floats(200)], hashed=True)
+@pytest.mark.parametrize("hashed", [True, False])
+async def test_a_small_object_takes_one_request(tmp_path, storage, hashed):
+    uri, contents = write(tmp_path, [floats(100), floats(8, 16, 220)], hashed=hashed)
     assert await loaded(storage, uri, "*") == contents
-    assert len(storage.reads) == 1
+    assert storage.reads == [(0, START_BYTES)]
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+async def test_bytes_that_came_with_the_header_are_not_asked_for_again(tmp_path, storage, hashed):
+    uri, contents = write(tmp_path, [floats(10_000), floats(50_000), floats(400_000)], hashed=hashed)
+    assert await loaded(storage, uri, "*") == contents
+    size = (tmp_path / uri.key.rpartition("/")[2]).stat().st_size
+    assert sum(length for _, length in storage.reads) == size
 
 
 async def test_a_long_header_takes_a_second_request_and_no_tensor_bytes_are_asked_for(tmp_path, storage):
-    uri, _ = write(tmp_path, [floats(1)] * 1000, hashed=False)
+    uri, _ = write(tmp_path, [floats(1)] * 4000, hashed=False)
     header = await read_header(storage, uri, max_header_bytes=1 << 20, max_tensors=4096)
-    assert storage.reads == [(0, 16384), (16384, header.data_start - 16384)]
+    assert storage.reads == [(0, START_BYTES), (START_BYTES, header.data_start - START_BYTES)]
 
 
 async def test_hundreds_of_small_tensors_share_a_request(tmp_path, storage):
@@ -113,7 +122,7 @@ async def test_hundreds_of_small_tensors_share_a_request(tmp_path, storage):
 async def test_without_a_hash_in_the_name_only_the_tensor_asked_for_is_read(tmp_path, storage):
     uri, contents = write(tmp_path, [floats(600_000), floats(500_000)], hashed=False)
     assert await loaded(storage, uri, "1") == [contents[1]]
-    assert sum(length for _, length in storage.reads) == 16384 + 2_000_000
+    assert sum(length for _, length in storage.reads) == START_BYTES + 2_000_000
 
 
 def last_byte_changed(content: bytes) -> bytes:

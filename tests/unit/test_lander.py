@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from solders.signature import Signature
 
+import listener.chain.lander as chain_lander
 from listener.chain.agreement import Agreement
 from listener.chain.answers import Status, TransactionError
 from listener.chain.lander import Lander
@@ -271,8 +272,9 @@ async def test_the_ends_of_many_signatures_are_asked_of_two_endpoints_in_one_cal
 
 
 async def test_what_one_endpoint_calls_final_before_the_other_is_no_dispute(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(chain_lander, "LAG_S", 10_000.0)
     other = two_endpoints(world)
     world.rpc.statuses[FIRST] = Status(Slot(7), None, "finalized")
     other.statuses[FIRST] = Status(Slot(7), None, "confirmed")

@@ -17,7 +17,7 @@ from shared.ids import Attempt, ModelId, Slot, TaskKey, parse_execution_id, pars
 from shared.uris import parse_prefix
 from tests.program.instructions import CANCELLED, EXECUTION_ID, TASK_ID
 from tests.unit.chain_bytes import ADDRESS, ExecutionBytes
-from tests.unit.listener_world import KEY, NOW, PROGRAM, FastClock, ScriptedRpc
+from tests.unit.listener_world import KEY, NOW, PROGRAM, FixedClock, ScriptedRpc
 
 NODE = Pubkey([1] * 32)
 PAIR = TaskKey(parse_execution_id(EXECUTION_ID), parse_task_id(TASK_ID))
@@ -106,7 +106,7 @@ class Chain(ScriptedRpc):
 def session(chain: Chain, folder: Path) -> Session:
     prefix = parse_prefix(f"file://{folder}")
     rpc: Any = chain
-    return Session(rpc, PROGRAM, KEY, FileStorage([prefix]), prefix, (prefix,), FastClock())
+    return Session(rpc, PROGRAM, KEY, FileStorage([prefix]), prefix, (prefix,), FixedClock())
 
 
 def stands(chain: Chain, **values: object) -> None:

@@ -31,13 +31,22 @@ class Result(StrEnum):
 
 
 class Cost(StrEnum):
-    """Which formula of compute/graph/cost.py counts the floating-point operations."""
+    """Which formula of compute/graph/operations.py counts the floating-point operations."""
 
     MOVED = "moved"
+    LISTS = "lists"
+    POWERS = "powers"
+    REDUCED = "reduced"
+    STATISTICS = "statistics"
+    NORMALISED = "normalised"
+    INDEXED = "indexed"
+    TRIANGLE = "triangle"
+    SORTED = "sorted"
     LINEAR = "linear"
     MATMUL = "matmul"
     ATTENTION = "attention"
     CONVOLUTION = "convolution"
+    RESIZED = "resized"
     WINDOWS = "windows"
     RECURRENT = "recurrent"
     NOTHING = "nothing"
@@ -56,17 +65,21 @@ class Workspace(StrEnum):
 
 
 class Additions(StrEnum):
-    """What fixes the order in which a device adds, and so the last bits of a result.
+    """What fixes the order in which a device adds, or picks among equals, and so the bytes of a result.
 
     On a CPU all of them give the same bytes for the same number of threads. With CUDA: FIXED by torch's kernel and
-    the shapes; LIBRARY by the algorithm that cuBLAS or cuDNN chooses for the shapes, the same on the same device
-    and versions while autotuning is off; SCAN by how the blocks of a scan meet, so that floating-point results may
-    differ in the last bits from run to run unless torch's deterministic algorithms are on.
+    the shapes; LIBRARY by the algorithm that cuBLAS or torch's attention chooses for the shapes, the same on the same
+    device and versions; CUDNN by cuDNN, which may choose an algorithm that adds in any order unless torch tells it
+    not to; SCAN by how the blocks of a scan meet, so that floating-point results may differ in the last bits from
+    run to run unless torch's deterministic algorithms are on; TIES: by the kernel, but for which of several equal
+    elements it names.
     """
 
     FIXED = "fixed"
     LIBRARY = "library"
+    CUDNN = "cudnn"
     SCAN = "scan"
+    TIES = "ties"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ no document can give another. An argument of torch's that is left out here canno
 torch's default: devices, layouts, random generators, dropout.
 
 To add a row: none may draw random numbers, show uninitialised memory, write to its inputs or have a shape that
-depends on data; arguments that torch takes without a look need a check (refusals.py), the cost a formula (cost.py),
+depends on data; arguments that torch takes without a look need a check (refusals.py), the cost a formula (operations.py),
 the memory beside inputs and outputs a bound (workspace.py), and the tests a sample (tests/unit/samples.py).
 """
 
@@ -62,9 +62,6 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         mul.Scalar(Tensor self, number other)
         div.Tensor(Tensor self, Tensor other)
         div.Scalar(Tensor self, number other)
-        pow.Tensor_Tensor(Tensor self, Tensor exponent)
-        pow.Tensor_Scalar(Tensor self, number exponent)
-        pow.Scalar(number self, Tensor exponent)
         maximum.default(Tensor self, Tensor other)
         minimum.default(Tensor self, Tensor other)
         eq.Tensor(Tensor self, Tensor other)
@@ -90,7 +87,17 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         """,
     ),
     (
-        Cost.MOVED,
+        Cost.POWERS,
+        Workspace.CASTS,
+        Additions.FIXED,
+        """
+        pow.Tensor_Tensor(Tensor self, Tensor exponent)
+        pow.Tensor_Scalar(Tensor self, number exponent)
+        pow.Scalar(number self, Tensor exponent)
+        """,
+    ),
+    (
+        Cost.REDUCED,
         Workspace.CASTS,
         Additions.FIXED,
         """
@@ -100,6 +107,15 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         mean.dim(Tensor self, int[]? dim, bool keepdim=, *, dtype? dtype=)
         amax.default(Tensor self, int[] dim=, bool keepdim=)
         amin.default(Tensor self, int[] dim=, bool keepdim=)
+        max.dim(Tensor self, int dim, bool keepdim=) -> Tensor[]
+        min.dim(Tensor self, int dim, bool keepdim=) -> Tensor[]
+        """,
+    ),
+    (
+        Cost.STATISTICS,
+        Workspace.CASTS,
+        Additions.FIXED,
+        """
         argmax.default(Tensor self, int? dim=, bool keepdim=)
         argmin.default(Tensor self, int? dim=, bool keepdim=)
         any.default(Tensor self)
@@ -107,11 +123,23 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         all.default(Tensor self)
         all.dim(Tensor self, int dim, bool keepdim=)
         var.correction(Tensor self, int[]? dim=, *, number? correction=, bool keepdim=)
-        logsumexp.default(Tensor self, int[] dim, bool keepdim=)
         linalg_vector_norm.default(Tensor self, number ord=, int[]? dim=, bool keepdim=, *, dtype? dtype=)
+        """,
+    ),
+    (
+        Cost.STATISTICS,
+        Workspace.COPIES,
+        Additions.FIXED,
+        """
+        logsumexp.default(Tensor self, int[] dim, bool keepdim=)
+        """,
+    ),
+    (
+        Cost.SORTED,
+        Workspace.CASTS,
+        Additions.TIES,
+        """
         topk.default(Tensor self, int k, int dim=, bool largest=, bool sorted=) -> Tensor[]
-        max.dim(Tensor self, int dim, bool keepdim=) -> Tensor[]
-        min.dim(Tensor self, int dim, bool keepdim=) -> Tensor[]
         """,
     ),
     (
@@ -123,7 +151,7 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         """,
     ),
     (
-        Cost.MOVED,
+        Cost.NORMALISED,
         Workspace.COPIES,
         Additions.FIXED,
         """
@@ -132,6 +160,13 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         layer_norm.default(Tensor input, size[] normalized_shape, Tensor? weight=, Tensor? bias=, float eps=)
         rms_norm.default(Tensor input, size[] normalized_shape, Tensor? weight=, float? eps=)
         group_norm.default(Tensor input, int num_groups, Tensor? weight=, Tensor? bias=, float eps=)
+        """,
+    ),
+    (
+        Cost.MOVED,
+        Workspace.COPIES,
+        Additions.FIXED,
+        """
         batch_norm.default(Tensor input, Tensor? weight, Tensor? bias, Tensor running_mean, Tensor running_var, bool training:=false, float momentum:=0.0, float eps, bool cudnn_enabled:=false)
         """,
     ),
@@ -149,21 +184,42 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         expand.default(Tensor self, size[] size)
         repeat.default(Tensor self, size[] repeats)
         flip.default(Tensor self, int[] dims)
+        slice.Tensor(Tensor self, int dim=, int? start=, int? end=, int step=)
+        select.int(Tensor self, int dim, int index)
+        constant_pad_nd.default(Tensor self, int[] pad, number value=)
+        embedding.default(Tensor weight, Tensor indices)
+        gather.default(Tensor self, int dim, Tensor index)
+        index_select.default(Tensor self, int dim, Tensor index)
+        """,
+    ),
+    (
+        Cost.INDEXED,
+        Workspace.CASTS,
+        Additions.FIXED,
+        """
+        index.Tensor(Tensor self, Tensor?[] indices)
+        """,
+    ),
+    (
+        Cost.LISTS,
+        Workspace.CASTS,
+        Additions.FIXED,
+        """
         cat.default(Tensor[] tensors, int dim=)
         stack.default(Tensor[] tensors, int dim=)
         split.Tensor(Tensor self, int split_size, int dim=) -> Tensor[]
         split_with_sizes.default(Tensor self, size[] split_sizes, int dim=) -> Tensor[]
         chunk.default(Tensor self, int chunks, int dim=) -> Tensor[]
         unbind.int(Tensor self, int dim=) -> Tensor[]
-        slice.Tensor(Tensor self, int dim=, int? start=, int? end=, int step=)
-        select.int(Tensor self, int dim, int index)
+        """,
+    ),
+    (
+        Cost.TRIANGLE,
+        Workspace.CASTS,
+        Additions.FIXED,
+        """
         tril.default(Tensor self, int diagonal=)
         triu.default(Tensor self, int diagonal=)
-        constant_pad_nd.default(Tensor self, int[] pad, number value=)
-        embedding.default(Tensor weight, Tensor indices)
-        gather.default(Tensor self, int dim, Tensor index)
-        index_select.default(Tensor self, int dim, Tensor index)
-        index.Tensor(Tensor self, Tensor?[] indices)
         """,
     ),
     (
@@ -215,7 +271,7 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
     (
         Cost.CONVOLUTION,
         Workspace.CONVOLUTION,
-        Additions.LIBRARY,
+        Additions.CUDNN,
         """
         convolution.default(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, bool transposed, int[] output_padding, int groups)
         """,
@@ -231,7 +287,7 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         """,
     ),
     (
-        Cost.MOVED,
+        Cost.RESIZED,
         Workspace.COPIES,
         Additions.FIXED,
         """
@@ -242,7 +298,7 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
     (
         Cost.RECURRENT,
         Workspace.RECURRENT,
-        Additions.LIBRARY,
+        Additions.CUDNN,
         """
         lstm.input(Tensor input, Tensor[] hx, Tensor[] params, bool has_biases, int num_layers, float dropout:=0.0, bool train:=false, bool bidirectional, bool batch_first) -> Tensor[]
         """,

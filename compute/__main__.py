@@ -68,7 +68,7 @@ async def run(settings: ComputeSettings, token: str, listening: socket.socket) -
     storage = open_storage(settings)
     pool = WorkerPool(worker_options(settings), plan_limit_s=settings.plan_limit_s)
     weights = WeightsCache(settings.weights_cache_bytes)
-    memory = HostMemory(weights.reclaim)
+    memory = HostMemory(weights.reclaim, settings.memory_bytes or None)
     loader = InputLoader(storage, memory, weights)
     service = Service(settings, storage, pool, results, clock, loader)
     preload = Preload(settings, storage, loader, weights, clock)

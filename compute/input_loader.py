@@ -16,7 +16,7 @@ class InputLoader:
 
     def __init__(self, storage: Storage, memory: HostMemory, weights: WeightsCache) -> None:
         self._storage = storage
-        self._memory = memory
+        self.memory = memory
         self._weights = weights
         self._turn = asyncio.Lock()
 
@@ -38,7 +38,7 @@ class InputLoader:
                 held = [lease.buffer(key) for key in keys]
                 fresh = [given for given, buffer in zip(inputs, held, strict=True) if buffer is None]
                 sizes = [given.buffer_bytes for given in fresh]
-                allotment = await stack.enter_async_context(self._memory.allotted([*sizes, *beside], values_bytes))
+                allotment = await stack.enter_async_context(self.memory.allotted([*sizes, *beside], values_bytes))
             made, others = allotment.buffers[: len(fresh)], allotment.buffers[len(fresh) :]
             await load_inputs(self._storage, fresh, made)
             for given, buffer in zip(fresh, made, strict=True):

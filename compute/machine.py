@@ -1,5 +1,6 @@
 """How much memory this machine has, or the container where that is less, and how much of it is free."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,24 +27,26 @@ class _Names:
     """The member of `memory.stat` that counts file pages which the kernel drops first."""
 
 
+_MEMINFO = re.compile(r"(MemTotal|MemAvailable):\s+(\d+)", re.ASCII)
 _V2 = _Names("memory.max", "memory.current", "inactive_file")
 _V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 
 
-def read_machine(root: Path = Path("/")) -> MachineMemory:
-    """What holds now: the kernel's figures, and those of each control group that this process is in."""
-    memory = _from_meminfo(root)
-    for folder, names in _groups(root):
-        group = _of_group(folder, names, memory.total)
-        if group is not None:
-            memory = memory.within(group)
-    return memory
+class Machine:
+    """Read by calling it: what holds now, by the kernel's figures and those of each control group of this process."""
 
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._meminfo = root / "proc/meminfo"
+        self._groups = tuple(_groups(root))
 
-def _from_meminfo(root: Path) -> MachineMemory:
-    lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
-    kib = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
-    return MachineMemory(kib["MemTotal"] << 10, kib.get("MemAvailable", kib["MemFree"]) << 10)
+    def __call__(self) -> MachineMemory:
+        kib = {name: int(value) for name, value in _MEMINFO.findall(self._meminfo.read_text(encoding="ascii"))}
+        memory = MachineMemory(kib["MemTotal"] << 10, kib["MemAvailable"] << 10)
+        for folder, names in self._groups:
+            group = _of_group(folder, names, memory.total)
+            if group is not None:
+                memory = memory.within(group)
+        return memory
 
 
 def _groups(root: Path) -> Iterator[tuple[Path, _Names]]:

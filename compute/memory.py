@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from math import ceil
 
-from compute.machine import MachineMemory, read_machine
+from compute.machine import Machine, MachineMemory
+from compute.margin import Margin
 from compute.shared_memory import SharedBuffer
 from shared.errors import OutOfMemory
 
@@ -12,8 +14,8 @@ MEMORY_FLOOR_BYTES = 256 << 20
 """Left to the process itself and to the rest of the machine."""
 LOOK_AGAIN_S = 0.2
 """What others do to the machine's memory is told by nobody."""
-ALONE_PATIENCE_S = 3.0
-"""So long may the kernel take to free what a task held that has ended; then it is others' and does not come back."""
+ALONE_PATIENCE_S = 15.0
+"""So long may it take until what a task held that has ended is free; then it is others' and does not come back."""
 
 Reclaim = Callable[[int], int]
 """Gives back at least so many bytes of what is kept without need, as far as there are any: how many it was."""
@@ -48,12 +50,20 @@ class Allotment:
 class HostMemory:
     """Counts what it gave out: a memfd takes its memory only when it is written, and then the kernel kills.
 
-    `reclaim` is asked before a task waits. What it gives back are buffers that it closes.
+    `reclaim` is asked before a task waits. What it gives back are buffers that it closes. `limit_bytes` is the most
+    that all tasks together may hold.
     """
 
-    def __init__(self, reclaim: Reclaim = lambda _: 0, read: Callable[[], MachineMemory] = read_machine) -> None:
+    def __init__(
+        self,
+        reclaim: Reclaim = lambda _: 0,
+        limit_bytes: int | None = None,
+        read: Callable[[], MachineMemory] | None = None,
+    ) -> None:
         self._reclaim = reclaim
-        self._read = read
+        self._limit_bytes = limit_bytes
+        self._read = read or Machine()
+        self.margin = Margin()
         self._allotments: set[Allotment] = set()
         self._buffers: set[SharedBuffer] = set()
         self._unheld_bytes = 0
@@ -77,7 +87,7 @@ class HostMemory:
         least = available + sum(buffer.size - buffer.unwritten_bytes for buffer in self._buffers)
         most = least + sum(allotment.values_bytes for allotment in self._allotments)
         self._unheld_bytes = min(max(self._unheld_bytes, least), most)
-        return max(self._unheld_bytes - MEMORY_FLOOR_BYTES - promised, 0)
+        return max(self._within_limit(self._unheld_bytes - MEMORY_FLOOR_BYTES) - promised, 0)
 
     @asynccontextmanager
     async def allotted(self, sizes: Sequence[int], values_bytes: int) -> AsyncIterator[Allotment]:
@@ -86,11 +96,13 @@ class HostMemory:
         Raises OutOfMemory where that is more than this machine has, or more than it has while nothing else runs.
         """
         needed = sum(sizes) + values_bytes
-        most = max(self._read().total - MEMORY_FLOOR_BYTES, 0)
+        most = max(self._within_limit(self._read().total - MEMORY_FLOOR_BYTES), 0)
         if needed > most:
             raise OutOfMemory(f"the task needs {needed} bytes of memory; this machine has {most} for tasks")
+        # What was learned may have a task wait until it is alone, but refuses none.
+        values_bytes = min(ceil(values_bytes * self.margin.factor), most - sum(sizes))
         async with self._turn:
-            await self._wait_for(needed)
+            await self._wait_for(sum(sizes) + values_bytes)
             allotment = Allotment(sizes, values_bytes)
             self._allotments.add(allotment)
             self._buffers.update(allotment.buffers)
@@ -100,6 +112,9 @@ class HostMemory:
             self._allotments.discard(allotment)
             allotment.close()
             self._returned.set()
+
+    def _within_limit(self, size: int) -> int:
+        return size if self._limit_bytes is None else min(size, self._limit_bytes)
 
     async def _wait_for(self, needed: int) -> None:
         loop = asyncio.get_running_loop()

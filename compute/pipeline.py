@@ -37,6 +37,12 @@ class Fetched:
     outputs: SharedBuffer
     tenant: Tenant
     """Whose worker computes it."""
+    values_bytes: int
+    """What its values take beside the buffers, as planned."""
+
+    @property
+    def planned_bytes(self) -> int:
+        return sum(buffer.size for buffer in (*self.inputs, self.outputs)) + self.values_bytes
 
 
 class Pipeline:
@@ -62,14 +68,16 @@ class Pipeline:
         job = Job(job.package, job.inputs, plan.outputs)
         tenant = tenant_of(request.requester, self._settings.trust_groups)
         # What the plan holds at once has the inputs in it, which the worker computes from where they lie.
-        beside = plan.peak_bytes - sum(given.buffer_bytes for given in inputs) if self._pool.on_host else 0
+        held = sum(given.buffer_bytes for given in inputs)
+        values = max(plan.peak_bytes - held, 0) if self._pool.on_host else 0
         sizes = [layout(plan.outputs)[1]]
-        async with self._loader.loaded(inputs, sizes, max(beside, 0), tenant) as (buffers, (outputs,)):
-            yield Fetched(job, buffers, outputs, tenant)
+        async with self._loader.loaded(inputs, sizes, values, tenant) as (buffers, (outputs,)):
+            yield Fetched(job, buffers, outputs, tenant, values)
 
     async def run(self, fetched: Fetched, started: Callable[[], None]) -> list[Tensor]:
         """The outputs, in the memory that was made for them."""
-        await self._pool.run(fetched.job, fetched.inputs, fetched.outputs, started, fetched.tenant)
+        with self._loader.memory.margin.measured(lambda: self._pool.pid, fetched.planned_bytes):
+            await self._pool.run(fetched.job, fetched.inputs, fetched.outputs, started, fetched.tenant)
         specs = fetched.job.outputs
         return list(zip(specs, tensor_views(fetched.outputs.view, specs), strict=True))
 

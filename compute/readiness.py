@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from compute.machine import read_machine
+from compute.machine import Machine
 from compute.memory import MEMORY_FLOOR_BYTES, HostMemory
 from compute.service import Service
 from compute.settings import ComputeSettings
@@ -40,6 +40,7 @@ class ReadinessProbes:
         self._service = service
         self._host_memory = memory
         self._preload = preload
+        self._machine = Machine()
         self._clock = clock
         self._probed_at: float | None = None
         self._probe_failure: str | None = None
@@ -142,7 +143,7 @@ class ReadinessProbes:
 
     def _memory(self) -> tuple[bool, str, str | None]:
         memory = self._host_memory
-        available = read_machine().available
+        available = self._machine().available
         ok = available >= MEMORY_FLOOR_BYTES
         value = (
             f"{available >> 20} MiB available, {memory.promised_bytes >> 20} MiB promised to tasks, "

@@ -106,6 +106,12 @@ class ComputeSettings(StorageSettings):
     preload: Annotated[tuple[TensorUri, ...], NoDecode] = Field(
         (), description="Comma-separated TensorUris of weights that are in memory before the first task."
     )
+    memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most bytes of memory that all tasks hold together; those that do not fit wait. 0 takes what the "
+        "machine, or its container, has and others leave.",
+    )
     max_header_bytes: int = Field(1 << 20, ge=1024, description="Largest safetensors header, in bytes.")
     max_object_tensors: int = Field(4096, ge=1, description="Most tensors in one safetensors object.")
     max_graph_bytes: int = Field(1 << 20, ge=1024, description="Largest model package, in bytes.")

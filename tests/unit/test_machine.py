@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from compute.machine import MachineMemory, read_machine
+from compute.machine import Machine, MachineMemory
 
 MIB = 1 << 20
 MEMINFO = "MemTotal:  8192 kB\nMemFree:   1024 kB\nMemAvailable:   4096 kB\n"
@@ -13,7 +13,7 @@ def machine(root: Path, groups: str, files: dict[str, str]) -> MachineMemory:
     for path, text in {"proc/meminfo": MEMINFO, "proc/self/cgroup": groups, **files}.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    return read_machine(root)
+    return Machine(root)()
 
 
 def v2(folder: str, limit: object, used: int, file_pages: int = 0) -> dict[str, str]:
@@ -77,5 +77,5 @@ def test_a_control_groups_limit_counts_where_it_is_lower(tmp_path, groups, files
 
 
 def test_this_machine_can_be_read():
-    memory = read_machine()
+    memory = Machine()()
     assert 0 < memory.available <= memory.total

@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from compute.machine import MachineMemory
+from compute.margin import Margin
 from compute.memory import MEMORY_FLOOR_BYTES, HostMemory
 from compute.shared_memory import SharedBuffer
 from compute.worker.wire import Plan
@@ -13,7 +14,7 @@ from tests.unit.service_world import SPEC, world
 PAGE = 4096
 
 
-class Machine:
+class HandMachine:
     """Pages beside the floor; `free` is what the test says that the kernel says."""
 
     def __init__(self, pages: int) -> None:
@@ -21,6 +22,10 @@ class Machine:
 
     def __call__(self) -> MachineMemory:
         return MachineMemory(self.total * PAGE + MEMORY_FLOOR_BYTES, self.free * PAGE + MEMORY_FLOOR_BYTES)
+
+
+class Twice(Margin):
+    factor = 2.0
 
 
 class Holder:
@@ -55,7 +60,7 @@ def fill(buffer: SharedBuffer) -> None:
 
 
 async def test_tasks_that_fit_together_hold_memory_together():
-    memory = HostMemory(read=Machine(10))
+    memory = HostMemory(read=HandMachine(10))
     first, second = Holder(memory, 4, 1), Holder(memory, 4, 1)
     await first.runs()
     await second.runs()
@@ -68,7 +73,7 @@ async def test_tasks_that_fit_together_hold_memory_together():
 
 
 async def test_a_task_that_fits_later_waits_for_what_others_give_back():
-    memory = HostMemory(read=Machine(10))
+    memory = HostMemory(read=HandMachine(10))
     first = Holder(memory, 6)
     await first.runs()
     second = Holder(memory, 5)
@@ -79,7 +84,7 @@ async def test_a_task_that_fits_later_waits_for_what_others_give_back():
 
 
 async def test_memory_counts_once_whether_it_is_promised_written_or_in_use_as_values():
-    machine = Machine(10)
+    machine = HandMachine(10)
     memory = HostMemory(read=machine)
     first = Holder(memory, 3, 3)
     await first.runs()
@@ -95,7 +100,7 @@ async def test_memory_counts_once_whether_it_is_promised_written_or_in_use_as_va
 
 
 async def test_a_large_task_is_not_passed_by_small_ones():
-    memory = HostMemory(read=Machine(10))
+    memory = HostMemory(read=HandMachine(10))
     first = Holder(memory, 2)
     await first.runs()
     large, small = Holder(memory, 9), Holder(memory, 1)
@@ -108,7 +113,7 @@ async def test_a_large_task_is_not_passed_by_small_ones():
 
 
 async def test_one_that_stops_waiting_lets_the_next_one_go_on():
-    memory = HostMemory(read=Machine(10))
+    memory = HostMemory(read=HandMachine(10))
     first = Holder(memory, 2)
     await first.runs()
     large, small = Holder(memory, 9), Holder(memory, 1)
@@ -121,16 +126,41 @@ async def test_one_that_stops_waiting_lets_the_next_one_go_on():
 
 
 async def test_more_than_the_machine_has_is_refused_at_once_with_both_numbers():
-    memory = HostMemory(read=Machine(10))
+    memory = HostMemory(read=HandMachine(10))
     async with memory.allotted([10 * PAGE], 0):
         with pytest.raises(OutOfMemory, match=f"needs {10 * PAGE + 1} bytes .* has {10 * PAGE} for tasks"):
             async with memory.allotted([9 * PAGE], PAGE + 1):
                 pass
 
 
+async def test_a_limit_below_what_the_machine_has_is_what_tasks_share():
+    memory = HostMemory(limit_bytes=6 * PAGE, read=HandMachine(10))
+    assert memory.room_bytes() == 6 * PAGE
+    first = Holder(memory, 2, 2)
+    await first.runs()
+    assert memory.room_bytes() == 2 * PAGE
+    with pytest.raises(OutOfMemory, match=f"has {6 * PAGE} for tasks"):
+        async with memory.allotted([7 * PAGE], 0):
+            pass
+    second = Holder(memory, 3)
+    assert await second.waits()
+    await first.ends()
+    await second.runs()
+    await second.ends()
+
+
+async def test_what_runs_took_beyond_their_plans_is_promised_to_the_next_but_refuses_none():
+    memory = HostMemory(read=HandMachine(10))
+    memory.margin = Twice()
+    async with memory.allotted([2 * PAGE], 2 * PAGE):
+        assert memory.promised_bytes == 6 * PAGE
+    async with memory.allotted([2 * PAGE], 7 * PAGE):
+        assert memory.promised_bytes == 10 * PAGE
+
+
 async def test_what_others_than_tasks_hold_is_not_waited_for_without_end(monkeypatch):
     monkeypatch.setattr("compute.memory.ALONE_PATIENCE_S", 0.3)
-    machine = Machine(10)
+    machine = HandMachine(10)
     machine.free = 4
     memory = HostMemory(read=machine)
     with pytest.raises(OutOfMemory, match=f"needs {5 * PAGE} bytes .* has {4 * PAGE} free"):
@@ -145,7 +175,7 @@ async def test_what_others_than_tasks_hold_is_not_waited_for_without_end(monkeyp
 
 
 async def test_a_buffer_that_is_kept_is_taken_until_its_new_owner_closes_it():
-    machine = Machine(10)
+    machine = HandMachine(10)
     memory = HostMemory(read=machine)
     async with memory.allotted([4 * PAGE, 2 * PAGE], 3 * PAGE) as allotment:
         kept, other = allotment.buffers
@@ -160,7 +190,7 @@ async def test_a_buffer_that_is_kept_is_taken_until_its_new_owner_closes_it():
 
 
 async def test_what_is_kept_without_need_is_asked_back_before_a_task_waits():
-    machine = Machine(10)
+    machine = HandMachine(10)
     kept: list[SharedBuffer] = []
     asked: list[int] = []
 
@@ -173,7 +203,7 @@ async def test_what_is_kept_without_need_is_asked_back_before_a_task_waits():
             kept.pop(0).close()
         return given
 
-    memory = HostMemory(reclaim, machine)
+    memory = HostMemory(reclaim, read=machine)
     async with memory.allotted([2 * PAGE] * 3, 0) as allotment:
         for buffer in allotment.buffers:
             fill(buffer)
@@ -187,7 +217,7 @@ async def test_what_is_kept_without_need_is_asked_back_before_a_task_waits():
 
 async def test_a_task_that_memory_has_no_room_for_fails_with_both_numbers(tmp_path):
     needed = 64 + 64 + PAGE  # input and output, each to a multiple of 64, and the values
-    async with world(tmp_path, HostMemory(read=Machine(1))) as w:
+    async with world(tmp_path, HostMemory(read=HandMachine(1))) as w:
         w.pool.plan_of = Plan((SPEC,), 7, 64 + PAGE)
         request = w.request()
         await w.service.submit(request)
@@ -199,7 +229,7 @@ async def test_a_task_that_memory_has_no_room_for_fails_with_both_numbers(tmp_pa
 
 
 async def test_values_on_a_device_of_its_own_take_no_memory_here(tmp_path):
-    async with world(tmp_path, HostMemory(read=Machine(1))) as w:
+    async with world(tmp_path, HostMemory(read=HandMachine(1))) as w:
         w.pool.on_host, w.pool.plan_of = False, Plan((SPEC,), 7, 1 << 40)
         request = w.request()
         await w.service.submit(request)
@@ -207,7 +237,7 @@ async def test_values_on_a_device_of_its_own_take_no_memory_here(tmp_path):
 
 
 async def test_a_task_that_waits_for_memory_is_cancelled_at_once_and_its_deadline_ends_it(tmp_path):
-    async with world(tmp_path, HostMemory(read=Machine(10))) as w:
+    async with world(tmp_path, HostMemory(read=HandMachine(10))) as w:
         w.pool.plan_of = Plan((SPEC,), 7, 6 * PAGE)
         w.pool.runs.close()
         first, cancelled, late = w.request(), w.request(), w.request(deadline=101, chain_time=100)
@@ -222,3 +252,19 @@ async def test_a_task_that_waits_for_memory_is_cancelled_at_once_and_its_deadlin
         assert w.pool.run_count == 1
         w.pool.runs.open.set()
         assert (await w.end(first.key)).stage is Stage.DONE
+
+
+async def test_a_run_that_memory_did_not_suffice_for_fails_with_what_was_planned_and_gives_all_back(tmp_path):
+    async with world(tmp_path) as w:
+
+        async def no_memory(*_):
+            raise OutOfMemory("no room for node sum")
+
+        w.pool.run, w.pool.plan_of = no_memory, Plan((SPEC,), 7, 64 + PAGE)
+        request = w.request()
+        await w.service.submit(request)
+        status = await w.end(request.key)
+        assert status.reason == "OutOfMemory"
+        planned = 64 + 64 + PAGE
+        assert status.result.error_message == f"no room for node sum; {planned} bytes were planned for this task"
+        assert w.memory.promised_bytes == 0

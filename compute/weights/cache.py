@@ -47,9 +47,9 @@ class WeightsCache:
         Waits while somebody else fetches any of it, and holds nothing meanwhile: who waits stands in nobody's way.
         """
         await self.settled(keys)
-        held = {key for key in keys if key in self._held}
-        fitting = {key for key in keys if key is not None and self._cost(key) <= self._share(owner)}
-        lease = Lease(self, held | fitting, owner)
+        share = self._share(owner)
+        wanted = {key for key in keys if key is not None and (key in self._held or self._cost(key) <= share)}
+        lease = Lease(self, wanted, owner)
         try:
             yield lease
         finally:
@@ -64,13 +64,11 @@ class WeightsCache:
 
     def reclaim(self, wanted_bytes: int) -> int:
         """Free at least so many bytes, or all that is not in use; what is preloaded goes last. The bytes freed."""
+        idle = self._idle(lambda held: held.owner is not None) + self._idle(lambda held: held.owner is None)
         freed = 0
-        for is_preloaded in (False, True):
-            for key in self._idle(lambda held, which=is_preloaded: (held.owner is None) == which):
-                if freed >= wanted_bytes:
-                    return freed
-                freed += key.size
-                self._drop(key)
+        while freed < wanted_bytes and idle:
+            freed += idle[0].size
+            self._drop(idle.pop(0))
         return freed
 
     def _take(self, key: WeightsKey, buffer: SharedBuffer, owner: Owner) -> _Held | None:

@@ -1,12 +1,19 @@
 """S3 to tensor: a large object into a touched buffer, beside bare sockets and peers on the same server."""
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
-from bench.compute.s3 import OBJECT, bare_get, best_gb_per_s, boto3_client, obstore_of, our_storage, serving
+from bench.compute.objects import OBJECT, path_of, random_object
+from bench.compute.s3 import (
+    bare_get,
+    best_gb_per_s,
+    boto3_client,
+    extra_memory,
+    obstore_of,
+    our_storage,
+    serving,
+)
 from bench.lines import Goal, Line
 from bench.machine import machine
 
@@ -41,18 +48,17 @@ class _Target:
 async def measure(*, is_tiny: bool) -> list[Line]:
     size = TINY_SIZE if is_tiny else SIZE
     view = memoryview(bytearray(b"\1") * size)
-    with serving(size) as port, our_storage(port) as storage:
+    with serving({path_of(OBJECT): random_object(size)}) as port, our_storage(port) as storage:
         client, store = boto3_client(port), obstore_of(port)
         ways: dict[str, Callable[[], Awaitable[object]]] = {
             "ours": lambda: storage.read_into(OBJECT, 0, view),
             "bare": lambda: asyncio.to_thread(bare_get, port, view),
-            "boto3": lambda: asyncio.to_thread(client.download_fileobj, "bench", "o", _Target(view)),
-            "sha256": lambda: asyncio.to_thread(hashlib.sha256, view),
+            "boto3": lambda: asyncio.to_thread(client.download_fileobj, OBJECT.bucket, OBJECT.key, _Target(view)),
         }
         if store is not None:
             ways["obstore"] = lambda: asyncio.to_thread(_obstore_get, store, view)
         best = await best_gb_per_s(ways, size, 1 if is_tiny else ROUNDS)
-        extra = await _extra_memory(lambda: storage.read_into(OBJECT, 0, view))
+        extra = await extra_memory(lambda: storage.read_into(OBJECT, 0, view))
     unit = f"GB/s, {size >> 20} MiB, {machine()}"
     at_least = Goal("ratio", ">=", 0.9)
     lines = [
@@ -65,7 +71,6 @@ async def measure(*, is_tiny: bool) -> list[Line]:
             goal=Goal("ratio", ">=", 3),
         ),
         Line("memory of S3 to tensor", "of the tensor's size", 1 + extra / size, goal=Goal("ours", "<=", 1.1)),
-        Line("SHA-256 alone", unit, best["sha256"]),
     ]
     if store is not None:
         lines.append(Line("S3 to tensor beside obstore", unit, best["ours"], peer=best["obstore"]))
@@ -74,20 +79,7 @@ async def measure(*, is_tiny: bool) -> list[Line]:
 
 def _obstore_get(store: Any, view: memoryview) -> None:
     at = 0
-    for chunk in store.get("o").stream(min_chunk_size=8 << 20):
+    for chunk in store.get(OBJECT.key).stream(min_chunk_size=8 << 20):
         piece = memoryview(chunk)
         view[at : at + len(piece)] = piece
         at += len(piece)
-
-
-async def _extra_memory(read: Callable[[], Awaitable[object]]) -> int:
-    """Bytes that the process held at most while it read, less what it held before."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = _peak_bytes()
-    await read()
-    return _peak_bytes() - before
-
-
-def _peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) << 10

@@ -9,13 +9,16 @@ import pytest
 from bench.compute import MODULES
 from bench.lines import Goal, Line, save, table
 from bench.listener import ALONE
+from tests.needs import absent
 
 
 @pytest.mark.timeout(300)  # each starts processes of its own
 @pytest.mark.parametrize("module", (*ALONE, *MODULES), ids=lambda module: module.__name__)
 async def test_each_line_without_a_chain_runs(module: ModuleType) -> None:
     lines = await module.measure(is_tiny=True)
-    assert lines and all(line.ours is not None for line in lines)
+    if not lines:
+        absent(f"{module.__name__} has no line without what its docstring names")
+    assert all(line.ours is not None for line in lines)
 
 
 def test_a_goal_is_of_our_figure_or_of_its_ratio_to_the_bare_one() -> None:

@@ -1,7 +1,8 @@
 """The HTTP API of compute: routes, and what each answers."""
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated
 
 from fastapi import FastAPI, Header, Query, Request, Response
@@ -56,7 +57,7 @@ def create_app(service: Service, readiness: ReadinessProbes, token: str) -> Fast
 
 def _add_task_routes(app: FastAPI, service: Service) -> None:
     @app.post("/api/task")
-    async def submit(body: _Body, prefer: Annotated[str, Header()] = "") -> Response:
+    async def submit(request: Request, body: _Body, prefer: Annotated[str, Header()] = "") -> Response:
         try:
             entry, is_new = await service.submit(body)
         except Refused as exc:
@@ -66,7 +67,8 @@ def _add_task_routes(app: FastAPI, service: Service) -> None:
             raise
         preferred = _PREFERRED_WAIT.search(prefer)
         if preferred is not None:
-            ended = await service.wait(entry.key, None, min(float(preferred.group(1)), MAX_WAIT_S))
+            limit_s = min(float(preferred.group(1)), MAX_WAIT_S)
+            ended = await _while_asked(request, service.wait(entry.key, None, limit_s))
             if ended is entry and entry.result is not None:
                 return _json(entry.result)
         if not is_new:
@@ -80,10 +82,17 @@ def _add_task_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/api/task/{execution_id}/{task_id}")
     async def status(
-        execution_id: ExecutionIdField, task_id: TaskIdField, wait: Wait = 0.0, stage: Stage | None = None
+        request: Request,
+        execution_id: ExecutionIdField,
+        task_id: TaskIdField,
+        wait: Wait = 0.0,
+        stage: Stage | None = None,
     ) -> Response:
         key = TaskKey(execution_id, task_id)
-        entry = await service.wait(key, stage, min(wait, MAX_WAIT_S)) if wait else service.find(key)
+        if wait:
+            entry = await _while_asked(request, service.wait(key, stage, min(wait, MAX_WAIT_S)))
+        else:
+            entry = service.find(key)
         return _unknown(key) if entry is None else _json(entry.status())
 
 
@@ -109,6 +118,21 @@ def _add_stop_routes(app: FastAPI, service: Service) -> None:
         return _json_list(
             [entry.summary() if service.find(entry.key) is entry else _cancelled(entry) for entry in entries]
         )
+
+
+async def _while_asked(request: Request, waiting: Coroutine[None, None, Entry | None]) -> Entry | None:
+    """What was waited for; None once the client is gone: nobody reads the answer."""
+
+    async def until_gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    async with asyncio.TaskGroup() as group:
+        wait, gone = group.create_task(waiting), group.create_task(until_gone())
+        await asyncio.wait({wait, gone}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        wait.cancel()
+    return None if wait.cancelled() else wait.result()
 
 
 def _cancelled(entry: Entry) -> Message:

@@ -81,7 +81,7 @@ class ReadinessProbes:
         return Check(ok=ok, value=value, since=self._since[name][1], what_to_do=what_to_do)
 
     async def _probe_device(self) -> bool:
-        # Without a limit: a busy device answers late, and the age of the last answer tells of a sick one.
+        # A busy device answers late: the age of the last answer tells of a sick one.
         try:
             await self._pool.probe()
         except (WorkerGone, NotTaken, TaskError) as exc:

@@ -10,6 +10,7 @@ from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Greeting
 from compute.worker.forks import ForkServer
 from compute.worker.gate import Gate
+from compute.worker.health import Health
 from compute.worker.launcher import launch
 from compute.worker.lock.sandbox import Sandbox
 from compute.worker.options import WorkerOptions
@@ -39,6 +40,7 @@ class WorkerPool:
         self._runs = asyncio.Semaphore(options.max_running)
         self._spare = Spare(Role.WORKER, self._told)
         self._tenancy = Tenancy(self._spare, options.max_running)
+        self._health = Health(self._spare, self._tenancy)
         self._planner = Planner(plan_limit_s)
         self._greeted = asyncio.Event()
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
@@ -104,18 +106,8 @@ class WorkerPool:
                     raise
 
     async def probe(self) -> None:
-        """A small computation on the device. Raises WorkerGone, NotTaken or TaskError.
-
-        Where the device does not compute as it should, all its workers are ended, so that a fresh one takes it over.
-        """
-        worker = self._tenancy.latest() or self._spare.process
-        if worker is None:
-            raise WorkerGone(self.state, culprit=False)
-        answer = await worker.request(Operation.PROBE)
-        if answer.error is not None:
-            log.error("the device is sick; its workers are replaced", extra=fields(why=str(answer.error)))
-            await self._tenancy.end_all()
-            raise answer.error
+        """A small computation on the device. Raises WorkerGone, NotTaken or TaskError; see Health.check_device."""
+        await self._health.check_device()
 
     def _told(self, told: Greeting | str) -> None:
         if isinstance(told, Greeting):
@@ -165,9 +157,12 @@ class WorkerPool:
                 answer = await worker.request(Operation.RUN, given, filled)
             except NotTaken:  # it ended a moment ago; nothing was begun
                 continue
-            if answer.error is not None:
-                raise answer.error
-            return
+            if answer.error is None:
+                return
+            if isinstance(answer.error, ComputationFailed | OutOfMemory):
+                # The next task of this tenant must not pay for what this one did to its worker.
+                await self._health.check_worker(worker)
+            raise answer.error
 
 
 def _death(gone: WorkerGone) -> ComputationFailed:

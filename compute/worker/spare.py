@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from compute.worker.answers import Greeting
 from compute.worker.forks import ForkServer
@@ -26,12 +27,8 @@ class Spare:
         self._told = told
         self._process: WorkerProcess | None = None
         self._changed = asyncio.Condition()
+        self._turn = asyncio.Lock()
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
-
-    @property
-    def process(self) -> WorkerProcess | None:
-        """The one that waits, which stays the spare."""
-        return self._process
 
     @property
     def pid(self) -> int | None:
@@ -39,12 +36,19 @@ class Spare:
 
     async def take(self) -> WorkerProcess:
         """A warm process, as soon as there is one."""
-        async with self._changed:
-            while self._process is None or not self._process.alive:
-                await self._changed.wait()
-            taken, self._process = self._process, None
+        async with self._turn, self._changed:
+            taken = await self._warm()
+            self._process = None
             self._changed.notify_all()
         return taken
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[WorkerProcess]:
+        """A warm process, as soon as there is one; it stays the spare, and nobody takes it until the block ends."""
+        async with self._turn:
+            async with self._changed:
+                process = await self._warm()
+            yield process
 
     async def drop(self) -> None:
         """For when what it was made of is not trusted any more."""
@@ -71,6 +75,11 @@ class Spare:
                 extra=fields(role=self._role, pid=process.pid, device=greeting.device),
             )
             await self._offer(process)
+
+    async def _warm(self) -> WorkerProcess:
+        while self._process is None or not self._process.alive:
+            await self._changed.wait()
+        return self._process
 
     async def _offer(self, process: WorkerProcess) -> None:
         async with self._changed:

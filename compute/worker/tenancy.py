@@ -38,10 +38,6 @@ class Tenancy:
                 await self._end_idle()
         return worker
 
-    def latest(self) -> WorkerProcess | None:
-        """The living worker that was asked for last."""
-        return next((worker for worker in reversed(self._workers.values()) if worker.alive), None)
-
     async def end_all(self) -> None:
         for worker in list(self._workers.values()):
             await worker.kill()

@@ -21,7 +21,9 @@ from tests.hostile.attempts import answers
 
 _serve = WorkerLoop.serve
 _run = Program.run
+_probe = WorkerLoop._probe
 _of_the_first_thread: dict[str, str] = {}
+_deeds: set["Deed"] = set()
 
 
 class Deed(IntEnum):
@@ -34,11 +36,18 @@ class Deed(IntEnum):
     CRASH = 5
     HANG = 6
     EAT_MEMORY = 7
+    SAY_SICK = 8
+    """Fails, and from then on answers each probe that the device is sick."""
+    SAY_NOTHING = 9
+    """Fails, and from then on answers no probe."""
 
 
 def _deed(self: Program, inputs: list[torch.Tensor], *rest: object) -> list[torch.Tensor]:
     deed = Deed(int(inputs[0].reshape(-1)[0]))
     parent = os.getppid()
+    _deeds.add(deed)
+    if deed in (Deed.SAY_SICK, Deed.SAY_NOTHING):
+        raise ComputationFailed("from now on probes are answered otherwise")
     if deed is Deed.ATTEMPTS_HERE:
         raise ComputationFailed(json.dumps(answers(parent)))
     if deed is Deed.ATTEMPTS_IN_THE_FIRST_THREAD:
@@ -64,6 +73,14 @@ def _deed(self: Program, inputs: list[torch.Tensor], *rest: object) -> list[torc
     return _run(self, inputs, *rest)  # type: ignore[arg-type]
 
 
+def _probe_as_it_pleases(self: WorkerLoop, *given: object) -> None:
+    if Deed.SAY_SICK in _deeds:
+        raise ComputationFailed("the device is sick")
+    while Deed.SAY_NOTHING in _deeds:
+        time.sleep(1)
+    _probe(self, *given)  # type: ignore[arg-type]
+
+
 def _serve_after_attempts(self: WorkerLoop) -> None:
     _of_the_first_thread.update(answers(os.getppid()))
     _serve(self)
@@ -71,5 +88,6 @@ def _serve_after_attempts(self: WorkerLoop) -> None:
 
 if __name__ == "__main__":
     WorkerLoop.serve = _serve_after_attempts  # type: ignore[method-assign]
+    WorkerLoop._probe = _probe_as_it_pleases  # type: ignore[method-assign,assignment]
     Program.run = _deed  # type: ignore[method-assign,assignment]
     main()

@@ -66,7 +66,9 @@ async def run(settings: ComputeSettings, token: str, listening: socket.socket) -
     clock = SystemClock()
     results = Results(settings.state_dir)
     storage = open_storage(settings)
-    pool = WorkerPool(worker_options(settings), plan_limit_s=settings.plan_limit_s)
+    pool = WorkerPool(
+        worker_options(settings), plan_limit_s=settings.plan_limit_s, run_limit_s=settings.run_limit_s
+    )
     weights = WeightsCache(settings.weights_cache_bytes)
     memory = HostMemory(weights.reclaim, settings.memory_bytes or None)
     loader = InputLoader(storage, memory, weights)

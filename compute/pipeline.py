@@ -62,11 +62,11 @@ class Pipeline:
         """Package, headers, plan and checks, then memory and tensors. `counted` learns the computeUnits."""
         package, inputs = await self._package_and_headers(request)
         job = Job(package, tuple(given.specs for given in inputs))
-        plan = await self._pool.plan(job)
+        tenant = tenant_of(request.requester, self._settings.trust_groups)
+        plan = await self._pool.plan(job, tenant)
         counted(plan.compute_units)
         self._check(request, plan)
         job = Job(job.package, job.inputs, plan.outputs)
-        tenant = tenant_of(request.requester, self._settings.trust_groups)
         # What the plan holds at once has the inputs in it, which the worker computes from where they lie.
         held = sum(given.buffer_bytes for given in inputs)
         values = max(plan.peak_bytes - held, 0) if self._pool.on_host else 0

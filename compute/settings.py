@@ -119,6 +119,9 @@ class ComputeSettings(StorageSettings):
     plan_limit_s: float = Field(
         20.0, gt=0, description="Seconds that inferring shapes and cost of one task may take."
     )
+    run_limit_s: float = Field(
+        3600.0, gt=0, description="Seconds that one task may compute; a deadline cuts it sooner."
+    )
     probe_interval_s: float = Field(
         10.0, gt=0, description="Seconds between two probes of device, storage and disks, which /ready reports."
     )

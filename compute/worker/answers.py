@@ -34,6 +34,9 @@ class Greeting:
     """Of a worker that is ready: what it computes on, and what holds it."""
 
     device: str
+    """For people."""
+    on_host: bool
+    """It computes in this machine's own memory."""
     sandbox: Sandbox
 
 
@@ -59,8 +62,8 @@ def parse_answer(data: bytes) -> Answer | Greeting | Refusal:
     members = _members(parse_strict_json(data))
     if members.keys() == {"failed"}:
         return Refusal(_text(members["failed"]))
-    if members.keys() == {"device", "sandbox"}:
-        return Greeting(_text(members["device"]), _sandbox(members["sandbox"]))
+    if members.keys() == {"device", "onHost", "sandbox"}:
+        return Greeting(_text(members["device"]), _flag(members["onHost"]), _sandbox(members["sandbox"]))
     if not {"number"} <= members.keys() <= {"number", "error"}:
         raise ValueError(f"an answer has the members {sorted(members)[:8]!a}")
     return Answer(_count(members["number"]), _error(members["error"]) if "error" in members else None)
@@ -112,6 +115,12 @@ def _list(value: object, longest: int) -> list[object]:
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _MAX_COUNT:
         raise ValueError("no whole number stands where one must")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("neither true nor false stands where one must")
     return value
 
 

@@ -71,6 +71,7 @@ def _become(
     name_this_process("splitup-spare" if is_worker else "splitup-planner")
     return loop, {
         "device": describe(device),
+        "onHost": device.type == "cpu",
         "sandbox": {"held": sandbox.held, "gaps": sandbox.gaps},
     }
 

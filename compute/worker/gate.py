@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+from compute.worker.tenants import Tenant
 
 
 class Gate:
@@ -34,3 +37,15 @@ class Gate:
             finally:
                 for _ in range(taken):
                     self._places.release()
+
+
+class Gates:
+    """One for each tenant that has something to run: what one tenant's crashes hold up is its own."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._gates: WeakValueDictionary[Tenant, Gate] = WeakValueDictionary()
+
+    def of(self, tenant: Tenant) -> Gate:
+        """The same one for as long as anyone holds it."""
+        return self._gates.setdefault(tenant, Gate(self._places))

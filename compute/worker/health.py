@@ -7,6 +7,7 @@ from compute.worker.process import NotTaken, WorkerGone, WorkerProcess
 from compute.worker.spare import Spare
 from compute.worker.tenancy import Tenancy
 from compute.worker.wire import Operation
+from shared.errors import OutOfMemory
 from shared.logs import fields
 
 log = logging.getLogger(__name__)
@@ -24,16 +25,21 @@ class Health:
         """A small computation by the spare, as soon as there is one. Raises WorkerGone, NotTaken or TaskError.
 
         Where the device does not compute as it should, all its workers are ended, so that fresh ones take it over.
-        A spare that says nothing within PROBE_S is ended alone.
+        Where it has no memory left, those that are idle are: they keep some for later. A spare that says nothing
+        within PROBE_S is ended alone.
         """
         try:
             async with asyncio.timeout(PROBE_S), self._spare.held() as worker:
                 answer = await worker.request(Operation.PROBE)
         except TimeoutError as exc:
             raise WorkerGone(f"the device gave no answer within {PROBE_S:g} s", culprit=False) from exc
-        if answer.error is not None:
+        if isinstance(answer.error, OutOfMemory):
+            log.warning("the device is full; idle workers are ended", extra=fields(why=str(answer.error)))
+            await self._tenancy.end_idle()
+        elif answer.error is not None:
             log.error("the device is sick; its workers are replaced", extra=fields(why=str(answer.error)))
             await self._tenancy.end_all()
+        if answer.error is not None:
             raise answer.error
 
     async def check_worker(self, worker: WorkerProcess) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing, suppress
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Greeting
 from compute.worker.forks import ForkServer
-from compute.worker.gate import Gate
+from compute.worker.gate import Gates
 from compute.worker.health import Health
 from compute.worker.launcher import launch
 from compute.worker.lock.sandbox import Sandbox
@@ -30,13 +30,15 @@ class WorkerPool:
     """Runs up to `max_running` tasks beside each other, those of one tenant in one worker.
 
     When the worker ends by itself under one request alone, that request fails. Requests that lost their worker
-    while others ran in it, or because it was killed for another's sake, are done once more, alone; then they fail
-    too.
+    while others ran in it, or because it was killed for another's sake, are done once more, alone among their
+    tenant's; then they fail too.
     """
 
-    def __init__(self, options: WorkerOptions, *, plan_limit_s: float) -> None:
+    def __init__(self, options: WorkerOptions, *, plan_limit_s: float, run_limit_s: float | None = None) -> None:
+        """`run_limit_s`: how long a worker may take for one task; None sets no limit."""
         self._options = options
-        self._gate = Gate(options.max_running)
+        self._run_limit_s = run_limit_s
+        self._gates = Gates(options.max_running)
         self._runs = asyncio.Semaphore(options.max_running)
         self._spare = Spare(Role.WORKER, self._told)
         self._tenancy = Tenancy(self._spare, options.max_running)
@@ -46,6 +48,8 @@ class WorkerPool:
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
         self.state = "starting"
         """For people: the device, or why there is no worker."""
+        self.on_host = True
+        """Whether tasks compute in this machine's own memory, as the last worker that was ready said."""
         self.sandbox: Sandbox | None = None
         """What holds the workers; None until one was ready."""
 
@@ -53,11 +57,6 @@ class WorkerPool:
     def pid(self) -> int | None:
         """Of the worker that was used last, or of the one that waits; None while there is none that is ready."""
         return self._tenancy.pid or self._spare.pid
-
-    @property
-    def on_host(self) -> bool:
-        """Whether tasks compute in this machine's own memory."""
-        return self.state.startswith("cpu")
 
     async def serve(self) -> None:
         """Keeps processes ready until cancelled; none is left behind."""
@@ -74,11 +73,11 @@ class WorkerPool:
             tries = 0
             await self._use(server)
 
-    async def plan(self, job: Job) -> Plan:
+    async def plan(self, job: Job, tenant: Tenant) -> Plan:
         """What a run of the package on these inputs would give and cost. Raises TaskError."""
         # What follows a plan depends on what there is to compute on.
         await self._greeted.wait()
-        return await self._planner.plan(job)
+        return await self._planner.plan(job, tenant)
 
     async def run(
         self,
@@ -95,15 +94,7 @@ class WorkerPool:
         data = encode_job(job)
         with closing(SharedBuffer("job", len(data))) as job_buffer:
             job_buffer.view[:] = data
-            async with self._runs:
-                started()
-                try:
-                    await self._twice(tenant, [job_buffer, *inputs], outputs)
-                except (ComputationFailed, OutOfMemory):
-                    # The next task must not pay for what this one did to the device.
-                    with suppress(WorkerGone, NotTaken, TaskError):
-                        await self.probe()
-                    raise
+            await self._twice(tenant, [job_buffer, *inputs], outputs, started)
 
     async def probe(self) -> None:
         """A small computation on the device. Raises WorkerGone, NotTaken or TaskError; see Health.check_device."""
@@ -116,7 +107,7 @@ class WorkerPool:
                     log.error("THE WORKER IS NOT LOCKED", extra=fields(sandbox=str(told.sandbox)))
                 else:
                     log.info("the worker is locked", extra=fields(sandbox=str(told.sandbox)))
-            self.state, self.sandbox = told.device, told.sandbox
+            self.state, self.on_host, self.sandbox = told.device, told.on_host, told.sandbox
             self._greeted.set()
         else:
             self.state = told
@@ -134,9 +125,18 @@ class WorkerPool:
         self.state = f"starting anew: the fork server ended {how}"
         log.warning("the fork server ended", extra=fields(pid=server.pid, how=how))
 
-    async def _twice(self, tenant: Tenant, given: Sequence[SharedBuffer], filled: SharedBuffer) -> None:
+    async def _twice(
+        self,
+        tenant: Tenant,
+        given: Sequence[SharedBuffer],
+        filled: SharedBuffer,
+        started: Callable[[], None],
+    ) -> None:
+        gate = self._gates.of(tenant)
         try:
-            async with self._gate.beside():
+            # The gate first: who waits at it takes no place that another tenant could use.
+            async with gate.beside(), self._place():
+                started()
                 return await self._once(tenant, given, filled)
         except WorkerGone as gone:
             log.warning("a worker ended", extra=fields(how=str(gone)))
@@ -144,19 +144,34 @@ class WorkerPool:
                 raise _death(gone) from gone
         log.info("a task lost its worker and is done once more, alone")
         try:
-            async with self._gate.alone():
+            async with gate.alone(), self._place():
                 await self._once(tenant, given, filled)
         except WorkerGone as gone:
             log.warning("a worker ended", extra=fields(how=str(gone)))
             raise _death(gone) from gone
 
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Among those that run at once; after a failure it is kept until the device was looked at."""
+        async with self._runs:
+            try:
+                yield
+            except (ComputationFailed, OutOfMemory, WorkerGone):
+                # The next task must not pay for what this one did to the device.
+                with suppress(WorkerGone, NotTaken, TaskError):
+                    await self.probe()
+                raise
+
     async def _once(self, tenant: Tenant, given: Sequence[SharedBuffer], filled: SharedBuffer) -> None:
         while True:
             worker = await self._tenancy.worker_for(tenant)
             try:
-                answer = await worker.request(Operation.RUN, given, filled)
+                async with asyncio.timeout(self._run_limit_s):
+                    answer = await worker.request(Operation.RUN, given, filled)
             except NotTaken:  # it ended a moment ago; nothing was begun
                 continue
+            except TimeoutError as exc:
+                raise ComputationFailed(f"the task computed for longer than {self._run_limit_s:g} s") from exc
             if answer.error is None:
                 return
             if isinstance(answer.error, ComputationFailed | OutOfMemory):

@@ -35,8 +35,14 @@ class Tenancy:
             if (worker := self._living(tenant)) is None:
                 worker = await self._spare.take()
                 self._workers[tenant] = worker
-                await self._end_idle()
+                await self._make_room()
         return worker
+
+    async def end_idle(self) -> None:
+        """Those that run something stay."""
+        for worker in list(self._workers.values()):
+            if worker.idle:
+                await worker.kill()
 
     async def end_all(self) -> None:
         for worker in list(self._workers.values()):
@@ -53,7 +59,7 @@ class Tenancy:
         self._workers.move_to_end(tenant)
         return worker
 
-    async def _end_idle(self) -> None:
+    async def _make_room(self) -> None:
         for tenant in [tenant for tenant, worker in self._workers.items() if not worker.alive]:
             del self._workers[tenant]
         for tenant, worker in list(self._workers.items())[:-1]:

@@ -57,7 +57,7 @@ async def in_the_lock(
     # All in one buffer, as the tensors of one object lie.
     begins, size = layout(given)
     try:
-        plan = await pool.plan(Job(package, (tuple(given),)))
+        plan = await pool.plan(Job(package, (tuple(given),)), "one")
         with (
             closing(SharedBuffer("inputs", size)) as buffer,
             closing(SharedBuffer("outputs", layout(plan.outputs)[1])) as outputs,

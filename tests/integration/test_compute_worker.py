@@ -39,7 +39,7 @@ def package(graph: dict[str, object]) -> bytes:
 
 async def run(pool: WorkerPool, job: Job, inputs: list[bytes], tenant: str = "one") -> list[bytes]:
     """The outputs' bytes; `inputs` are the bytes of each input buffer."""
-    plan = await pool.plan(job)
+    plan = await pool.plan(job, tenant)
     job = Job(job.package, job.inputs, plan.outputs)
     with ExitStack() as stack:
         buffers = [stack.enter_context(closing(SharedBuffer("input", len(data)))) for data in inputs]
@@ -56,7 +56,7 @@ def add_job(length: int) -> Job:
 
 async def test_a_plan_tells_outputs_and_cost_and_a_run_fills_them():
     async with worker_pool() as pool:
-        plan = await pool.plan(add_job(3))
+        plan = await pool.plan(add_job(3), "one")
         assert plan.outputs == (floats(3),)
         assert plan.compute_units == 1
         assert plan.peak_bytes == 36
@@ -103,7 +103,7 @@ async def test_the_same_task_gives_the_same_bytes_alone_and_under_load():
 async def test_what_a_plan_refuses_keeps_its_kind(job, error):
     async with worker_pool() as pool:
         with pytest.raises(error):
-            await pool.plan(job)
+            await pool.plan(job, "one")
 
 
 async def test_outputs_other_than_planned_are_refused():
@@ -120,8 +120,8 @@ async def test_a_plan_that_takes_too_long_is_given_up_and_the_next_one_is_made()
     long = Job(package(chain_of_products(15_000)), ((floats(2, 2),),))
     async with worker_pool(plan_limit_s=0.05, limits=Limits(1 << 24, 20_000, 1 << 30)) as pool:
         with pytest.raises(TooLarge, match=r"planning .* longer than 0.05 s"):
-            await pool.plan(long)
-        assert (await pool.plan(add_job(3))).outputs == (floats(3),)
+            await pool.plan(long, "one")
+        assert (await pool.plan(add_job(3), "one")).outputs == (floats(3),)
 
 
 async def test_the_worker_has_no_credentials_and_no_open_file_of_ours(monkeypatch, tmp_path):
@@ -130,7 +130,7 @@ async def test_the_worker_has_no_credentials_and_no_open_file_of_ours(monkeypatc
     with (tmp_path / "ours").open("w") as ours:
         os.set_inheritable(ours.fileno(), True)
         async with worker_pool() as pool:
-            await pool.plan(add_job(1))
+            await pool.plan(add_job(1), "one")
             environment = Path(f"/proc/{pool.pid}/environ").read_text()
             assert "of-the-operator" not in environment
             targets = [str(fd.readlink()) for fd in Path(f"/proc/{pool.pid}/fd").iterdir()]

@@ -85,7 +85,7 @@ class HandPool:
     async def probe(self):
         pass
 
-    async def plan(self, _job):
+    async def plan(self, _job, _tenant):
         return self.plan_of
 
     async def run(self, _job, inputs, outputs, started, _tenant):

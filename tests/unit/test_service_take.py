@@ -330,7 +330,7 @@ async def test_a_fault_is_met_once_and_not_again_and_again(tmp_path):
     async with world(tmp_path) as w:
         plans = 0
 
-        async def broken(_job):
+        async def broken(_job, _tenant):
             nonlocal plans
             plans += 1
             raise ZeroDivisionError

@@ -8,13 +8,17 @@ import socket
 import pytest
 
 from compute.specs import DType, TensorSpec
-from compute.worker.answers import Answer, parse_answer, parse_plan, receive_answer
+from compute.worker.answers import Answer, Greeting, parse_answer, parse_plan, receive_answer
 from compute.worker.plans import MAX_PLANS, PlanCache
 from compute.worker.tenants import tenant_of
-from compute.worker.wire import MAX_PACKET_BYTES, Job, Plan, encode_plan, framed
+from compute.worker.wire import MAX_PACKET_BYTES, Job, Plan, encode_job, encode_plan, framed
 from shared.errors import ComputationFailed, OutOfMemory
 
 PLAN = Plan((TensorSpec(DType.FLOAT32, (2, 3)),), 7, 48)
+
+
+def floats(length: int) -> TensorSpec:
+    return TensorSpec(DType.FLOAT32, (length,))
 
 
 def test_an_answer_is_a_number_and_perhaps_an_error() -> None:
@@ -22,6 +26,12 @@ def test_an_answer_is_a_number_and_perhaps_an_error() -> None:
     answer = parse_answer(b'{"number": 3, "error": ["OutOfMemory", "no room"]}')
     assert isinstance(answer, Answer) and isinstance(answer.error, OutOfMemory)
     assert str(answer.error) == "no room"
+
+
+def test_a_greeting_says_where_tensors_lie_whatever_the_device_is_called() -> None:
+    told = {"device": "cpu-like cuda:0", "onHost": False, "sandbox": {"held": [], "gaps": {}}}
+    greeting = parse_answer(json.dumps(told).encode())
+    assert isinstance(greeting, Greeting) and not greeting.on_host
 
 
 def test_an_error_of_no_known_kind_is_a_failed_computation_in_printable_words() -> None:
@@ -44,7 +54,9 @@ def test_an_error_of_no_known_kind_is_a_failed_computation_in_printable_words() 
         b'{"number": 1, "error": "no"}',
         b'{"number": 1, "error": ["OutOfMemory"]}',
         b'{"number": 1, "error": ["OutOfMemory", 5]}',
-        b'{"device": "cpu", "sandbox": {"held": [], "gaps": {"courage": "none"}}}',
+        b'{"device": "cpu", "onHost": true, "sandbox": {"held": [], "gaps": {"courage": "none"}}}',
+        b'{"device": "cpu", "onHost": 1, "sandbox": {"held": [], "gaps": {}}}',
+        b'{"device": "cpu", "sandbox": {"held": [], "gaps": {}}}',
         b'{"number": NaN}',
         b"\xff",
         b"[" * 60_000,
@@ -98,16 +110,34 @@ def test_descriptors_that_a_worker_sends_are_closed_and_long_packets_refused() -
             receive_answer(ours)
 
 
-def test_plans_are_kept_by_package_and_inputs_and_the_oldest_go_first() -> None:
+def test_plans_are_kept_by_tenant_and_job_and_the_oldest_go_first() -> None:
     plans = PlanCache()
-    jobs = [Job(b"package", ((TensorSpec(DType.FLOAT32, (length,)),),)) for length in range(MAX_PLANS + 1)]
+    jobs = [encode_job(Job(b"package", ((floats(length),),))) for length in range(MAX_PLANS + 1)]
     for job in jobs[:-1]:
-        plans.keep(job, PLAN)
-    assert plans.get(jobs[0]) == PLAN
-    plans.keep(jobs[-1], PLAN)
-    assert plans.get(jobs[0]) == PLAN, "it was used after the next one"
-    assert plans.get(jobs[1]) is None
-    assert plans.get(Job(b"another", jobs[0].inputs)) is None
+        plans.keep("one", job, PLAN)
+    assert plans.get("one", jobs[0]) == PLAN
+    plans.keep("one", jobs[-1], PLAN)
+    assert plans.get("one", jobs[0]) == PLAN, "it was used after the next one"
+    assert plans.get("one", jobs[1]) is None
+    assert plans.get("one", encode_job(Job(b"another", ((floats(0),),)))) is None
+    assert plans.get("another", jobs[0]) is None, "whose planner may have lied"
+
+
+def test_inputs_grouped_otherwise_are_another_job() -> None:
+    plans = PlanCache()
+    plans.keep("one", encode_job(Job(b"package", ((floats(1), floats(2)),))), PLAN)
+    assert plans.get("one", encode_job(Job(b"package", ((floats(1),), (floats(2),))))) is None
+
+
+def test_plans_of_many_dimensions_are_bounded_by_their_bytes() -> None:
+    plans = PlanCache()
+    large = Plan((TensorSpec(DType.FLOAT32, (1,) * 64),) * 255, 1, 1)
+    for number in range(100):
+        plans.keep("one", bytes([number]), large)
+        plans.keep("one", bytes([number]), large)  # counted once
+    kept = [number for number in range(100) if plans.get("one", bytes([number]))]
+    assert 10 < len(kept) < 50
+    assert kept[-1] == 99
 
 
 def test_only_a_group_shares_and_who_is_in_two_shares_with_neither() -> None:

@@ -11,7 +11,7 @@ from compute.worker.health import Health
 from compute.worker.process import WorkerGone
 from compute.worker.spare import Spare
 from compute.worker.wire import Role
-from shared.errors import ComputationFailed
+from shared.errors import ComputationFailed, OutOfMemory, TaskError
 
 SICK = ComputationFailed("multiplied wrongly")
 
@@ -19,7 +19,7 @@ SICK = ComputationFailed("multiplied wrongly")
 class Process:
     """Answers a probe with `error` once it may; counts how often it is killed."""
 
-    def __init__(self, error: ComputationFailed | None = None) -> None:
+    def __init__(self, error: TaskError | None = None) -> None:
         self.error = error
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -37,10 +37,13 @@ class Process:
 
 
 class Workers:
-    ended = False
+    ended = idle_ended = False
 
     async def end_all(self) -> None:
         self.ended = True
+
+    async def end_idle(self) -> None:
+        self.idle_ended = True
 
 
 def spare_of(process: Process | None) -> Spare:
@@ -63,6 +66,13 @@ async def test_a_sick_device_ends_all_workers_and_a_well_one_none() -> None:
             with pytest.raises(ComputationFailed, match="wrongly"):
                 await checked.check_device()
         assert workers.ended == (error is not None)
+
+
+async def test_a_full_device_is_not_a_sick_one_and_ends_idle_workers_only() -> None:
+    checked, workers = health_of(spare_of(Process(OutOfMemory("no room"))))
+    with pytest.raises(OutOfMemory):
+        await checked.check_device()
+    assert workers.idle_ended and not workers.ended
 
 
 async def test_the_process_that_is_asked_is_nobodys_until_it_has_answered() -> None:

@@ -80,6 +80,15 @@ async def test_when_the_device_is_sick_all_end() -> None:
     assert held.pid is None
 
 
+async def test_when_the_device_is_full_those_that_run_nothing_end() -> None:
+    held, spares = tenancy(3)
+    for tenant in ("busy", "idle"):
+        await held.worker_for(tenant)
+    spares.made[0].idle = False
+    await held.end_idle()
+    assert [worker.alive for worker in spares.made] == [True, False]
+
+
 async def test_workers_that_died_while_busy_push_nobody_out() -> None:
     held, spares = tenancy(2)
     for tenant in ("crashing one", "crashing two"):

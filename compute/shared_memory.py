@@ -23,8 +23,11 @@ class SharedBuffer:
     def __init__(self, name: str, size: int) -> None:
         """Raises OutOfMemory if the machine has no room for it."""
         self.size = size
-        self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._is_lent = False
+        try:
+            self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        except OSError as exc:
+            raise OutOfMemory(f"no shared memory: {exc.strerror}") from exc
         try:
             os.ftruncate(self.fd, max(size, 1))
             # Whoever else holds the descriptor cannot cut the memory from under us.

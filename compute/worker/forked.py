@@ -16,6 +16,8 @@ class Forked:
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
+        self.orphaned = False
+        """Ended because its fork server did, as far as anyone can tell: then nothing that it did was the cause."""
         self._pidfd = pidfd
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -28,6 +30,12 @@ class Forked:
         """To be called once, with the exit status or a signal's negative number."""
         self._status.set_result(status)
         os.close(self._pidfd)
+
+    def orphan(self) -> None:
+        """To be called once instead of `ended`, when nobody is left to tell how it ended: it is killed."""
+        self.kill()
+        self.orphaned = True
+        self.ended(-signal.SIGKILL)
 
     async def wait(self) -> int:
         return await asyncio.shield(self._status)

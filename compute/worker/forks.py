@@ -1,7 +1,6 @@
 """The fork server as the API process sees it: workers come from it, and it tells how they ended."""
 
 import asyncio
-import signal
 import socket
 from asyncio.subprocess import Process
 from collections import deque
@@ -12,6 +11,7 @@ from compute.worker.forked import Forked, how_it_ended
 from compute.worker.process import WorkerFailed, WorkerProcess
 from compute.worker.wire import STOP_SLOTS, Role, receive_packet, send_packet
 from compute.worker.words import Words
+from shared.errors import OutOfMemory
 
 GREETING_S = 120.0
 """A CUDA driver takes tens of seconds to start."""
@@ -38,9 +38,16 @@ class ForkServer:
 
     async def forked(self, role: Role) -> WorkerProcess:
         """A process that is warm. Raises WorkerFailed."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            stop_page = SharedBuffer("stop", STOP_SLOTS)
+        except OutOfMemory as exc:
+            raise WorkerFailed(str(exc)) from exc
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as exc:
+            stop_page.close()
+            raise WorkerFailed(f"no socket for another process: {exc.strerror}") from exc
         ours.setblocking(False)
-        stop_page = SharedBuffer("stop", STOP_SLOTS)
         try:
             child = await self._ask(role, [theirs.fileno(), stop_page.lend(writable=False)])
         except BaseException:  # also when cancelled: the socket is nobody's then
@@ -108,7 +115,13 @@ class ForkServer:
         elif "failed" in told:
             self._ready.set_exception(WorkerFailed(told["failed"]))
         elif "ended" in told:
-            self._children.pop(told["ended"]).ended(told["status"])
+            if (child := self._children.pop(told["ended"], None)) is not None:
+                child.ended(told["status"])
+        elif "notForked" in told:
+            self._asked.popleft().set_exception(WorkerFailed(f"no process can be made: {told['notForked']}"))
+        elif not fds:
+            # No room for a descriptor here. Without one it is nobody's, and ends with the socket that it was given.
+            self._asked.popleft().set_exception(WorkerFailed("no room for another process's descriptor"))
         else:
             child = Forked(told["pid"], fds[0])
             self._children[child.pid] = child
@@ -119,8 +132,7 @@ class ForkServer:
         self._control.close()
         # The kernel kills them with their parent.
         for child in self._children.values():
-            child.kill()
-            child.ended(-signal.SIGKILL)
+            child.orphan()
         self._children.clear()
         ended = WorkerFailed("the fork server ended; its last words are in the log")
         waiting: list[asyncio.Future[Any]] = [self._ready, *self._asked]

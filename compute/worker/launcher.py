@@ -26,9 +26,17 @@ _FOR_A_LOCKED_IMPORT = {
 
 async def launch(options: WorkerOptions) -> ForkServer:
     """A fork server that is ready. Raises WorkerFailed."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as exc:
+        raise WorkerFailed(f"no socket for a fork server: {exc.strerror}") from exc
     ours.setblocking(False)
-    heard, written = os.pipe2(os.O_CLOEXEC)
+    try:
+        heard, written = os.pipe2(os.O_CLOEXEC)
+    except OSError as exc:
+        ours.close()
+        theirs.close()
+        raise WorkerFailed(f"no pipe for a fork server: {exc.strerror}") from exc
     try:
         process = await asyncio.create_subprocess_exec(
             *_command(options, theirs.fileno()),

@@ -83,7 +83,9 @@ class WorkerProcess:
         try:
             return answer.result()
         except WorkerGone as gone:
-            raise WorkerGone(f"the worker process ended {await self.gone()}", culprit=gone.culprit) from gone
+            how = await self.gone()
+            culprit = gone.culprit and not self._forked.orphaned
+            raise WorkerGone(f"the worker process ended {how}", culprit=culprit) from gone
 
     async def gone(self) -> str:
         """Returns once the process has ended, with how it ended."""

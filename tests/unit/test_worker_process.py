@@ -13,6 +13,7 @@ class Forked:
     pid = 4
 
     def __init__(self) -> None:
+        self.orphaned = False
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def kill(self) -> None:
@@ -35,3 +36,18 @@ async def test_a_worker_that_hangs_up_is_ended_though_its_process_runs_on() -> N
         await asyncio.wait_for(asked, 5)
     assert gone.value.culprit
     assert worker.idle and not worker.alive
+
+
+async def test_a_worker_that_ended_with_its_fork_server_is_nobodys_fault() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    forked = Forked()
+    worker = WorkerProcess(forked, ours, memoryview(bytearray(2)))  # type: ignore[arg-type]
+    asked = asyncio.create_task(worker.request(Operation.RUN))
+    await asyncio.sleep(0)
+    theirs.recv(1000)
+    theirs.close()  # as the kernel does when it kills the worker with its parent
+    forked.orphaned = True
+    with pytest.raises(WorkerGone) as gone:
+        await asyncio.wait_for(asked, 5)
+    assert not gone.value.culprit

@@ -7,10 +7,11 @@ further before they take a request. It never sees a request itself.
 import argparse
 import socket
 import sys
+from dataclasses import replace
 from typing import get_args
 
 from compute.worker.lock.files import has_cuda_devices
-from compute.worker.lock.identity import die_with
+from compute.worker.lock.identity import die_with, go_first_without_memory
 from compute.worker.lock.kernel import name_this_process
 from compute.worker.lock.sandbox import Lock, SandboxMode
 from compute.worker.options import WorkerOptions
@@ -32,6 +33,7 @@ def main() -> None:
     arguments = _arguments()
     die_with(arguments.parent)
     name_this_process("splitup-forks")
+    go_first_without_memory()
     limits = Limits(arguments.max_graph_bytes, arguments.max_graph_nodes, arguments.max_task_bytes)
     options = WorkerOptions(
         arguments.device,
@@ -43,10 +45,11 @@ def main() -> None:
     )
     control = socket.socket(fileno=arguments.control)
     # Not asked of torch: the driver must not wake before the fork.
-    cuda = options.device != "cpu" and has_cuda_devices()
+    may_use_cuda = options.device != "cpu" and has_cuda_devices()
     lock = Lock(options.sandbox)
-    lock.before_imports({arguments.control}, may_use_cuda=cuda)
+    lock.before_imports({arguments.control}, may_use_cuda=may_use_cuda)
 
+    from compute.worker.device import sees_cuda  # noqa: PLC0415
     from compute.worker.fork_server import serve  # noqa: PLC0415
     from compute.worker.warm_up import import_all  # noqa: PLC0415
 
@@ -55,6 +58,10 @@ def main() -> None:
     except RuntimeError as exc:
         send_packet(control, {"failed": str(exc)[:1_000]})
         sys.exit(1)
+    # Device nodes alone are no reason for the wider lock: torch or the driver may not be made for them.
+    cuda = may_use_cuda and sees_cuda()
+    if options.device == "auto":
+        options = replace(options, device="cuda:0" if cuda else "cpu")
     send_packet(control, {"ready": True})
     serve(control, options, lock, cuda=cuda)
 

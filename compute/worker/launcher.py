@@ -37,6 +37,8 @@ async def launch(options: WorkerOptions) -> ForkServer:
         ours.close()
         theirs.close()
         raise WorkerFailed(f"no pipe for a fork server: {exc.strerror}") from exc
+    # A worker that fills the pipe must not hold up the others, which write there too. None can change it back.
+    os.set_blocking(written, False)
     try:
         process = await asyncio.create_subprocess_exec(
             *_command(options, theirs.fileno()),

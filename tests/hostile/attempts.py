@@ -11,6 +11,8 @@ from compute.worker.lock.kernel import ARCHITECTURE, system_call
 
 _PATH = ctypes.c_char_p(b"/etc/passwd")
 # Should the lock not hold, nothing is lost by these: the one to delete is not there, the others are not changed.
+OPENED = ("/etc", "/", "/proc", "/proc/1/cmdline", "/tmp", "/dev/shm", "/etc/hosts")
+"""Anyone may read each of these."""
 _NOT_THERE = ctypes.c_char_p(b"/nothing-of-this-name/file")
 _AT_FDCWD = -100
 _O_CREAT_WRONLY = os.O_CREAT | os.O_WRONLY
@@ -65,11 +67,20 @@ def _call(name: str, *arguments: int | ctypes.c_void_p | None) -> Callable[[], o
     return lambda: system_call(_NUMBERS[name][_COLUMN], *arguments)
 
 
+def _openings() -> dict[str, Callable[[], object]]:
+    return {
+        name: _call(
+            "openat", _AT_FDCWD, ctypes.cast(ctypes.create_string_buffer(name.encode()), ctypes.c_void_p), 0
+        )
+        for name in OPENED
+    }
+
+
 def attempts(parent: int) -> dict[str, Callable[[], object]]:
     """By name. None may succeed; `parent` is the fork server's number."""
     room = ctypes.cast(ctypes.create_string_buffer(4096), ctypes.c_void_p)
     path = ctypes.cast(_PATH, ctypes.c_void_p)
-    return {
+    return _openings() | {
         "read a file": _call("openat", _AT_FDCWD, path, 0),
         "read a file by openat2": _call("openat2", _AT_FDCWD, path, room, 24),
         "make a file": _call("openat", _AT_FDCWD, path, _O_CREAT_WRONLY, 0o600),

@@ -13,7 +13,7 @@ from enum import IntEnum
 
 import torch
 
-from compute.worker.__main__ import main
+from compute.worker import __main__ as fork_server
 from compute.worker.loop import WorkerLoop
 from compute.worker.program import Program
 from shared.errors import ComputationFailed
@@ -24,6 +24,9 @@ _run = Program.run
 _probe = WorkerLoop._probe
 _of_the_first_thread: dict[str, str] = {}
 _deeds: set["Deed"] = set()
+
+DEVICE_NODES = "TORCH_TEST_DEVICE_NODES"
+"""Set: the fork server believes that there are a GPU's device nodes; of what a worker is given, this passes."""
 
 
 class Deed(IntEnum):
@@ -90,4 +93,6 @@ if __name__ == "__main__":
     WorkerLoop.serve = _serve_after_attempts  # type: ignore[method-assign]
     WorkerLoop._probe = _probe_as_it_pleases  # type: ignore[method-assign,assignment]
     Program.run = _deed  # type: ignore[method-assign,assignment]
-    main()
+    if DEVICE_NODES in os.environ:
+        fork_server.has_cuda_devices = lambda: True
+    fork_server.main()

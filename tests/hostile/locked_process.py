@@ -1,7 +1,8 @@
 """A process under the worker's lock, without torch: `python -m tests.hostile.locked_process PROFILE UID`.
 
-It becomes that user first, where it is root, then locks itself as a fork server and its fork do. It prints what held
-and what came of every attempt in its first thread, in one from before the lock of calls, and in one made after it.
+It becomes that user first, where it is root, then locks itself as a fork server and its fork do. It prints what held,
+what came of every attempt in its first thread, in one from before the lock of calls, and in one made after it, and how
+many threads it could make.
 """
 
 import codecs
@@ -10,9 +11,27 @@ import os
 import sys
 import threading
 
+from compute.worker.lock import identity
 from compute.worker.lock.calls import Profile
 from compute.worker.lock.sandbox import Lock
 from tests.hostile.attempts import answers
+
+MAX_THREADS = 20
+"""In place of the real limit, which a test would take long to reach."""
+
+
+def _threads_that_can_be_made() -> int:
+    end = threading.Event()
+    made: list[threading.Thread] = []
+    try:
+        while len(made) < 4 * MAX_THREADS:
+            thread = threading.Thread(target=end.wait)
+            thread.start()
+            made.append(thread)
+    except RuntimeError:
+        pass
+    end.set()
+    return len(made)
 
 
 def main() -> None:
@@ -24,12 +43,14 @@ def main() -> None:
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
     lock = Lock("required")
-    lock.before_imports((), may_use_cuda=False)
+    cuda = profile is Profile.CUDA
+    lock.before_imports((), may_use_cuda=cuda)
     pid = os.fork()
     if pid:
         _, status = os.waitpid(pid, 0)
         os._exit(os.waitstatus_to_exitcode(status))
-    lock.before_threads(server, cuda=False, memory_bytes=1 << 30)
+    identity.MAX_THREADS = MAX_THREADS
+    lock.before_threads(server, cuda=cuda, memory_bytes=None if cuda else 1 << 30)
     locked = threading.Event()
     told: dict[str, object] = {}
     before = threading.Thread(
@@ -46,7 +67,8 @@ def main() -> None:
         after.join()
     except RuntimeError as exc:
         told["a thread from after"] = {type(exc).__name__: "EPERM"}
-    print(json.dumps({"held": sandbox.held, "gaps": sandbox.gaps, "told": told}), flush=True)
+    seen = {"held": sandbox.held, "gaps": sandbox.gaps, "told": told, "threads": _threads_that_can_be_made()}
+    print(json.dumps(seen), flush=True)
     os._exit(0)
 
 

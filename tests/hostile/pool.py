@@ -17,7 +17,7 @@ from tests.integration.test_compute_worker import add_job, run, worker_pool
 
 
 @asynccontextmanager
-async def hostile_pool() -> AsyncIterator[WorkerPool]:
+async def hostile_pool(device: str = "cpu") -> AsyncIterator[WorkerPool]:
     real = launcher._command
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -25,7 +25,7 @@ async def hostile_pool() -> AsyncIterator[WorkerPool]:
             "_command",
             lambda *given: [sys.executable, "-m", hostile_worker.__name__, *real(*given)[3:]],
         )
-        async with worker_pool() as pool:
+        async with worker_pool(device=device) as pool:
             yield pool
 
 

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import os
+from pathlib import Path
 
 import pytest
+import torch
 
 from shared.errors import ComputationFailed
 from tests.hostile.attempts import attempts
-from tests.hostile.hostile_worker import Deed
+from tests.hostile.hostile_worker import DEVICE_NODES, Deed
 from tests.hostile.pool import do, forks, hostile_pool, threads
+from tests.needs import absent
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -41,6 +44,20 @@ async def test_nothing_that_a_worker_attempts_succeeds_from_any_thread_and_the_k
                 if os.getuid() == 0:
                     assert int(status["Uid"].split()[0]) not in (0, os.getuid())
                     assert status["Groups"].strip() == ""
+
+
+async def test_device_nodes_that_torch_has_no_use_for_leave_the_lock_as_strong_as_on_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if torch.cuda.is_available():
+        absent("there is a GPU, and torch uses it")
+    monkeypatch.setenv(DEVICE_NODES, "1")
+    async with hostile_pool("auto") as pool:
+        with pytest.raises(ComputationFailed) as failed:
+            await do(pool, Deed.ATTEMPTS_HERE)
+        assert pool.on_host
+        assert set(json.loads(str(failed.value)).values()) <= DENIED
+        assert Path(f"/proc/{pool.pid}/oom_score_adj").read_text() == "1000\n"
 
 
 async def test_a_worker_that_writes_to_what_it_was_given_to_read_ends_and_another_serves_the_next_task() -> None:

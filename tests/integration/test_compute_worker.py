@@ -25,8 +25,10 @@ LIMITS = Limits(max_graph_bytes=1 << 20, max_graph_nodes=20_000, max_task_bytes=
 
 
 @asynccontextmanager
-async def worker_pool(plan_limit_s: float = 20.0, max_running: int = 2, limits: Limits = LIMITS):
-    pool = WorkerPool(WorkerOptions("cpu", 1, max_running, limits, 4 << 30), plan_limit_s=plan_limit_s)
+async def worker_pool(
+    plan_limit_s: float = 20.0, max_running: int = 2, limits: Limits = LIMITS, device: str = "cpu"
+):
+    pool = WorkerPool(WorkerOptions(device, 1, max_running, limits, 4 << 30), plan_limit_s=plan_limit_s)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(pool.serve())
         yield pool

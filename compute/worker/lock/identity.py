@@ -5,6 +5,7 @@ import resource
 import signal
 import struct
 from collections.abc import Collection
+from contextlib import suppress
 
 from compute.worker.lock.kernel import (
     ARCHITECTURE,
@@ -27,7 +28,7 @@ _RESERVED_BYTES = 4 << 30
 _RESERVED_BYTES_PER_CORE = 256 << 20
 """Address space that threads' stacks and the allocator's arenas reserve and do not use; a thread has one of each."""
 MAX_THREADS = 4_096
-"""Of a process with a user id of its own."""
+"""Of a process with a user id of its own; else so many more than its user has when it is made."""
 
 
 def die_with(parent: int) -> None:
@@ -35,6 +36,13 @@ def die_with(parent: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def go_first_without_memory() -> None:
+    """Where the machine has no memory left, the kernel ends this process, or one made by it from now on, first."""
+    # Where it may not be written, limits on memory hold all the same.
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 # as below
+        file.write("1000")
 
 
 def close_all_but(kept: Collection[int]) -> None:
@@ -60,6 +68,25 @@ def limit_memory(more_bytes: int) -> None:
         pages = int(file.read().split()[0])
     reserved = _RESERVED_BYTES + (os.cpu_count() or 1) * _RESERVED_BYTES_PER_CORE
     _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + reserved + more_bytes)
+
+
+def limit_threads() -> None:
+    """Of this user's processes together, as the kernel counts: those that there are now, and MAX_THREADS more.
+
+    Root is not bound by it, and what the user's other processes make later takes from the same number.
+    """
+    _limit(resource.RLIMIT_NPROC, _threads_of(os.getuid()) + MAX_THREADS)
+
+
+def _threads_of(user: int) -> int:
+    count = 0
+    with os.scandir("/proc") as folders:
+        for folder in folders:
+            with suppress(OSError):  # it has just ended
+                if folder.name.isdecimal() and folder.stat().st_uid == user:
+                    # A folder for each thread, and it has two links more than folders.
+                    count += os.stat(f"{folder.path}/task").st_nlink - 2  # noqa: PTH116
+    return count
 
 
 def leave_network() -> str | None:

@@ -89,6 +89,7 @@ class Lock:
             return
         if memory_bytes is not None:
             identity.limit_memory(memory_bytes)
+        identity.limit_threads()
         if Part.FILES not in self._gaps:
             self._note(Part.FILES, self._restrict(files.with_cuda() if cuda else files.NOTHING))
         self._note(Part.USER, identity.leave_user(parent))

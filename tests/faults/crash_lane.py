@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import signal
 import sqlite3
 import time
@@ -132,7 +133,7 @@ class Lane:
         answer = await self.node.http.get(f"{self.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}")
         signed = 0 if scenario.earned == 0 else 1
         landed = await patiently(lambda: landed_of(self.desk, self.node.address, pair, signed), session.clock)
-        stored = [path for path in self.outputs.rglob("*") if path.is_file() and pair.execution_id in path.parts]
+        stored = [path for path in _files(self.outputs) if pair.execution_id in path.parts]
         found = {
             "the state in the journal": ({state for state, _ in _rows(journal, pair)}, {scenario.state}),
             "the state on the chain": (execution and execution.state, scenario.on_chain),
@@ -143,6 +144,11 @@ class Lane:
             "transactions of the node": (len(landed), signed),
         }
         return [f"{what}: {is_}, not {should}" for what, (is_, should) in found.items() if is_ != should]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Other lanes' folders may go while this is read, which pathlib takes for an error."""
+    return [Path(at, name) for at, _, names in os.walk(folder) for name in names]
 
 
 def _rows(journal: Path, pair: TaskKey) -> list[tuple[str, str]]:

@@ -95,26 +95,26 @@ def on_landed(row: Outbox, task: Task | None, landed: Landed) -> Decision:
     observed = Observe(row.id, row.status, _status(landed), landed.slot, landed.error)
     if observed.to is row.status and landed.slot == row.slot:
         return NOTHING
-    books = _books(row, task, landed)
+    booked = books(row, task, landed)
     if task is None:
-        return Decision((observed, *books))
+        return Decision((observed, *booked))
     if row.superseded:
         superseded = _on_superseded(row, task, landed, observed)
-        return Decision((*superseded.changes, *books), superseded.alarm)
-    return Decision((observed, *_moves(task, landed), *books))
+        return Decision((*superseded.changes, *booked), superseded.alarm)
+    return Decision((observed, *_moves(task, landed), *booked))
 
 
-def _books(row: Outbox, task: Task | None, landed: Landed) -> tuple[Book, ...]:
+def books(row: Outbox, task: Task | None, landed: Landed) -> tuple[Book, ...]:
     """What a signature moved, once that is final. With an error it moved its fee only."""
     if not landed.is_finalized:
         return ()
-    books = [Book(LedgerKind.FEE, -row.fee, row.signature, task)]
+    moved = [Book(LedgerKind.FEE, -row.fee, row.signature, task)]
     if landed.error is None and row.kind is SubmissionKind.COMPLETED and task is not None:
-        books.append(Book(LedgerKind.REWARD, task.reward, row.signature, task))
+        moved.append(Book(LedgerKind.REWARD, task.reward, row.signature, task))
     if landed.error is None and row.lamports:
         kind = LedgerKind.RENT if row.kind is SubmissionKind.COMPLETED else LedgerKind.SWEEP
-        books.append(Book(kind, -row.lamports, row.signature, task))
-    return tuple(books)
+        moved.append(Book(kind, -row.lamports, row.signature, task))
+    return tuple(moved)
 
 
 def _on_superseded(row: Outbox, task: Task, landed: Landed, observed: Observe) -> Decision:

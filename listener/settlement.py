@@ -2,17 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from listener.chain.accounts import ExecutionState
 from listener.compute_client import ComputeClient, Storing
 from listener.decisions import NOTHING, Decision, Sighting
-from listener.journal.changes import Complete, Move, Owe
-from listener.journal.records import Task
-from listener.journal.states import ENDED, WATCHED, Owed, State
-from listener.landing import loss
+from listener.journal.changes import Change, Complete, Move, Observe, Owe
+from listener.journal.records import Outbox, Task
+from listener.journal.states import ENDED, WATCHED, OutboxStatus, Owed, State, SubmissionKind
+from listener.landing import Landed, books, loss
 from listener.look import Look
 from listener.steps import Steps
 from shared.clock import Clock
@@ -28,6 +28,8 @@ log = logging.getLogger("listener.settlement")
 
 PAID_ELSEWHERE: Final = "PaidByAnotherSignature"
 FAILED_ELSEWHERE: Final = "FailedByAnotherSignature"
+PAID_LATE: Final = "PaidThoughCalledExpired"
+FAILED_LATE: Final = "FailedThoughCalledExpired"
 
 FinalTime = Callable[[], Awaitable[float]]
 """Unix seconds by the Clock of the newest finalized bank."""
@@ -88,7 +90,8 @@ class Settlement:
                 return  # one of them may have been paid
         if task.state in (State.CANCELLED, State.MISSED):
             seen = await self._look.at(task.account, task.verified_slot, "finalized", is_new=False)
-            decision = on_final_account(task, seen.sighting, await self._final_time())
+            signed = await self._steps.journal.signatures_of(task.id)
+            decision = on_final_account(task, seen.sighting, await self._final_time(), signed)
             if decision is None or await self._steps.take(task, decision):
                 return
         # Compute knows the objects of a pair, not of an attempt: an earlier one may have been paid for them.
@@ -126,10 +129,13 @@ def on_unpaid(task: Task) -> Decision:
     return Decision((settled, loss(task)) if was_computed else (settled,))
 
 
-def on_final_account(task: Task, seen: Sighting | None, final_time: float) -> Decision | None:
-    """What the account, read at `finalized`, says of a task that ended without a signature of ours.
+def on_final_account(
+    task: Task, seen: Sighting | None, final_time: float, signed: Sequence[Outbox]
+) -> Decision | None:
+    """What the account, read at `finalized`, says of a task that ended without one of its signatures, `signed`.
 
-    None: its end is not final yet. NOTHING: it ended unpaid. Else it was ended by another signature of this key.
+    None: its end is not final yet. NOTHING: it ended unpaid. Else it was ended by another signature of this key, or by
+    one of its own that was called expired: by an endpoint alone, whose history does not reach back to it.
     It was read at a slot not below the one in which the task was seen last: what shows another attempt, a lower one
     too (a fork took this one back), is final.
     """
@@ -137,9 +143,24 @@ def on_final_account(task: Task, seen: Sighting | None, final_time: float) -> De
         return NOTHING
     match seen.state:
         case ExecutionState.COMPLETED:
-            paid = Move(task.id, task.state, State.PAID, PAID_ELSEWHERE, owed=Owed.PAID)
-            return Decision((paid, Complete(task.pair_hash)))
+            late = _landed_late(SubmissionKind.COMPLETED, task, seen, signed)
+            reason = PAID_LATE if late else PAID_ELSEWHERE
+            paid = Move(task.id, task.state, State.PAID, reason, owed=Owed.PAID)
+            return Decision((paid, Complete(task.pair_hash), *late))
         case ExecutionState.FAILED:
-            return Decision((Move(task.id, task.state, State.FAILED, FAILED_ELSEWHERE, owed=Owed.UNPAID),))
+            late = _landed_late(SubmissionKind.FAILED, task, seen, signed)
+            reason = FAILED_LATE if late else FAILED_ELSEWHERE
+            return Decision((Move(task.id, task.state, State.FAILED, reason, owed=Owed.UNPAID), *late))
         case _:
             return NOTHING if final_time > seen.assignment.end else None
+
+
+def _landed_late(kind: SubmissionKind, task: Task, seen: Sighting, signed: Sequence[Outbox]) -> tuple[Change, ...]:
+    """Books the expired signature that did what the account shows. Of several it was the last, as far as is known."""
+    expired = [row for row in signed if row.status is OutboxStatus.EXPIRED]
+    fitting = [row for row in expired if (row.kind, row.attempt) == (kind, task.attempt)]
+    if not fitting:
+        return ()
+    landed = Landed(seen.assignment.verified_slot, is_finalized=True)
+    observed = Observe(fitting[-1].id, OutboxStatus.EXPIRED, OutboxStatus.FINALIZED, landed.slot)
+    return observed, *books(fitting[-1], task, landed)

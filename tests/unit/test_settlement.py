@@ -8,15 +8,23 @@ import listener.settlement as settlement_module
 from listener.chain.accounts import ExecutionState
 from listener.compute_client import Finished, Stopped, Storing
 from listener.decisions import NOTHING, Sighting
-from listener.journal.changes import Complete, Move, Observe, Owe, Supersede
+from listener.journal.changes import Book, Complete, Move, Observe, Owe, Supersede
 from listener.journal.journal import Journal
-from listener.journal.records import Task
-from listener.journal.states import OutboxStatus, Owed, State
+from listener.journal.records import Outbox, Task
+from listener.journal.states import LedgerKind, OutboxStatus, Owed, State, SubmissionKind
 from listener.landing import loss
 from listener.reconcile import reconcile
-from listener.settlement import FAILED_ELSEWHERE, PAID_ELSEWHERE, Settlement, on_final_account, on_unpaid
+from listener.settlement import (
+    FAILED_ELSEWHERE,
+    FAILED_LATE,
+    PAID_ELSEWHERE,
+    PAID_LATE,
+    Settlement,
+    on_final_account,
+    on_unpaid,
+)
 from shared.errors import ComputeConflict, ComputeUnavailable
-from shared.ids import OPERATOR, Attempt, ExecutionId, Requester, Slot, TaskId
+from shared.ids import OPERATOR, Attempt, ExecutionId, Lamports, Requester, Slot, TaskId
 from shared.messages import Stage, TaskResult, TaskStatus, TaskSummary
 from tests.unit.journal_rows import NOW, assignment, result, signature, task_row
 from tests.unit.listener_world import OURS, World, running, until
@@ -38,32 +46,56 @@ END = float(NOW + 600)
 
 
 def test_an_account_that_is_gone_or_assigned_again_ended_this_attempt_unpaid() -> None:
-    assert on_final_account(ENDED, None, NOW) is NOTHING
-    assert on_final_account(ENDED, seen(ExecutionState.ASSIGNED, 200), NOW) is NOTHING
+    assert on_final_account(ENDED, None, NOW, ()) is NOTHING
+    assert on_final_account(ENDED, seen(ExecutionState.ASSIGNED, 200), NOW, ()) is NOTHING
 
 
 def test_a_lower_attempt_at_finalized_means_that_a_fork_took_this_one_back() -> None:
-    assert on_final_account(ENDED, seen(ExecutionState.COMPLETED, 99), NOW) is NOTHING
+    assert on_final_account(ENDED, seen(ExecutionState.COMPLETED, 99), NOW, ()) is NOTHING
 
 
 def test_another_signature_of_this_key_may_have_completed_or_failed_it() -> None:
-    paid = on_final_account(ENDED, seen(ExecutionState.COMPLETED), NOW)
+    paid = on_final_account(ENDED, seen(ExecutionState.COMPLETED), NOW, ())
     assert paid is not None and paid.changes == (
         Move(1, State.CANCELLED, State.PAID, PAID_ELSEWHERE, owed=Owed.PAID),
         Complete(ENDED.pair_hash),
     )
-    failed = on_final_account(ENDED, seen(ExecutionState.FAILED), NOW)
+    failed = on_final_account(ENDED, seen(ExecutionState.FAILED), NOW, ())
     assert failed is not None and failed.changes == (
         Move(1, State.CANCELLED, State.FAILED, FAILED_ELSEWHERE, owed=Owed.UNPAID),
     )
 
 
+def expired(number: int, kind: SubmissionKind = SubmissionKind.COMPLETED, attempt: int = 100) -> Outbox:
+    last_valid, fee = 1_000, Lamports(5_000 + number)
+    values = (number, 1, kind, Attempt(attempt), f"signature-{number}", last_valid, fee, Lamports(0))
+    return Outbox(*values, OutboxStatus.EXPIRED, False, None, None)
+
+
+def test_a_signature_of_its_own_that_was_called_expired_is_booked_where_the_account_shows_what_it_did() -> None:
+    signed = (expired(7), expired(8), expired(9, SubmissionKind.FAILED), expired(10, attempt=99))
+    paid = on_final_account(ENDED, seen(ExecutionState.COMPLETED), NOW, signed)
+    assert paid is not None and paid.changes == (
+        Move(1, State.CANCELLED, State.PAID, PAID_LATE, owed=Owed.PAID),
+        Complete(ENDED.pair_hash),
+        Observe(8, OutboxStatus.EXPIRED, OutboxStatus.FINALIZED, ENDED.verified_slot),
+        Book(LedgerKind.FEE, Lamports(-5_008), "signature-8", ENDED),
+        Book(LedgerKind.REWARD, ENDED.reward, "signature-8", ENDED),
+    )
+    failed = on_final_account(ENDED, seen(ExecutionState.FAILED), NOW, signed)
+    assert failed is not None and failed.changes == (
+        Move(1, State.CANCELLED, State.FAILED, FAILED_LATE, owed=Owed.UNPAID),
+        Observe(9, OutboxStatus.EXPIRED, OutboxStatus.FINALIZED, ENDED.verified_slot),
+        Book(LedgerKind.FEE, Lamports(-5_009), "signature-9", ENDED),
+    )
+
+
 @pytest.mark.parametrize("state", [ExecutionState.ASSIGNED, ExecutionState.CANCELLED])
 def test_while_it_could_still_be_completed_its_end_is_not_final(state: ExecutionState) -> None:
-    assert on_final_account(ENDED, seen(state), END) is None
-    assert on_final_account(ENDED, seen(state), END + 1) is NOTHING
-    assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 30.0) is None
-    assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 31.0) is NOTHING
+    assert on_final_account(ENDED, seen(state), END, ()) is None
+    assert on_final_account(ENDED, seen(state), END + 1, ()) is NOTHING
+    assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 30.0, ()) is None
+    assert on_final_account(ENDED, seen(state, refund_at=NOW + 30), NOW + 31.0, ()) is NOTHING
 
 
 def test_what_was_computed_and_ended_unpaid_is_booked_as_a_loss_once_that_is_final() -> None:

@@ -367,7 +367,7 @@ class Node(RuleBasedStateMachine):
             return
         if task.owed is Owed.UNPAID and task.state in (State.CANCELLED, State.MISSED):
             seen = None if state is None else self.sighting(state, task.attempt, task.content_hash[0], 0)
-            decision = on_final_account(task, seen, self.now)
+            decision = on_final_account(task, seen, self.now, self.wait(self.journal.signatures_of(task.id)))
             if decision is None or decision.changes:
                 self.take(decision or Decision())
                 return

@@ -15,6 +15,8 @@ class Alarm(StrEnum):
     """The balance is under the configured floor: no new task is taken."""
     BLOCKED_FUNDS = "blocked_funds"
     """The balance does not pay a submission: that task waits for a top-up."""
+    CLUSTER_UNKNOWN = "cluster_unknown"
+    """At the first start no two endpoints say alike of which cluster they are: nothing begins until they do."""
     COMPUTE_CONTENT_DIFFERS = "compute_content_differs"
     """Compute was given other content under the same attempt: by another listener."""
     CONTENT_DIFFERS = "content_differs"

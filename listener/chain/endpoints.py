@@ -1,7 +1,6 @@
 """The providers of the chain in the operator's order: who is asked, and who is asked next where one does not answer."""
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -9,23 +8,19 @@ from typing import Final, TypeVar
 
 import httpx
 
+from listener.alarms import Alarm, sound
 from listener.chain.budget import Urgency
 from listener.chain.endpoint import Endpoint
 from listener.chain.rpc import Rpc
 from shared.backoff import Backoff
 from shared.clock import Clock
 from shared.errors import ChainError, RpcInvalid, RpcRateLimited, RpcRefused, RpcUnavailable, WrongCluster
-from shared.logs import fields
 
 RETRY: Final = Backoff(base_s=0.5, cap_s=15.0)
 NEXT_ONE: Final = (RpcUnavailable, RpcRateLimited, RpcInvalid, RpcRefused, WrongCluster)
 """After these another endpoint may know better."""
 
-_ADVICE: Final = "SPLITUP_GENESIS_HASH may name it, an endpoint of another may be taken out of SPLITUP_RPC_URL"
-
 _T = TypeVar("_T")
-
-log = logging.getLogger("listener.endpoints")
 
 
 class Endpoints:
@@ -58,10 +53,8 @@ class Endpoints:
             told = ", ".join(f"{endpoint.name} is of {cluster}" for endpoint, cluster in found.items())
             if expected and len(found) == len(self.all):
                 raise WrongCluster(f"no endpoint is of the cluster {expected}: {told}")
-            if told != last_told:
-                log.error(
-                    "the cluster is not known: no two endpoints say alike; %s", _ADVICE, extra=fields(told=told)
-                )
+            if failures and told != last_told:
+                sound(Alarm.CLUSTER_UNKNOWN, told=told)
                 last_told = told
             await self._clock.sleep(RETRY.delay_s(failures, self._rng))
             failures += 1

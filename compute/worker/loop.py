@@ -92,6 +92,7 @@ class WorkerLoop:
                 has_begun = True
                 name_this_process("splitup-worker")
             self._threads[operation].submit(self._answer, operation, request, views)
+            del views  # or an idle worker would hold its last task's memory until the next one
 
     def _answer(self, operation: Operation, request: Answer, views: Views) -> None:
         work = {Operation.PLAN: self._plan, Operation.RUN: self._run, Operation.PROBE: self._probe}[operation]

@@ -18,7 +18,7 @@ from compute.worker.options import WorkerOptions
 from compute.worker.pool import WorkerPool
 from compute.worker.wire import Job, Limits, Plan, decode_job, encode_job, encode_plan
 from shared.errors import ComputationFailed, GraphInvalid, InputMismatch, TooLarge
-from tests.integration.compute_process import FORMAT
+from tests.integration.compute_process import FORMAT, until
 from tests.integration.compute_tasks import ADD, call, chain_of_products, floats, ref, tensor
 
 LIMITS = Limits(max_graph_bytes=1 << 20, max_graph_nodes=20_000, max_task_bytes=1 << 30)
@@ -81,6 +81,18 @@ async def test_several_tensors_share_a_buffer_and_some_have_no_bytes():
     async with worker_pool() as pool:
         outputs = await run(pool, Job(package(graph), (specs,)), [bytes(data)])
         assert outputs == [b"\1\0\1", b"", struct.pack("<2d", 3, 5)]
+
+
+async def test_a_worker_that_waits_maps_no_tensor_of_what_it_computed():
+    async with worker_pool() as pool:
+        await run(pool, add_job(3), [bytes(12), bytes(12)])
+        maps = Path(f"/proc/{pool.pid}/maps")
+
+        def maps_no_tensor() -> bool:
+            told = maps.read_text()
+            return "memfd:input" not in told and "memfd:outputs" not in told
+
+        await asyncio.to_thread(until, maps_no_tensor, "the worker has let go of its tensors")
 
 
 async def test_the_same_task_gives_the_same_bytes_alone_and_under_load():

@@ -20,6 +20,8 @@ from tests.simulation.runtime import SignedTransaction
 SYSVAR_OWNER: Final = Pubkey.from_string("Sysvar1111111111111111111111111111111111111")
 STATUS_CACHE_SLOTS: Final = 160
 """Older statuses are only found where history is searched. A validator keeps 300: here an outage may outlast them."""
+ONLY_STATUS_CACHE_SLOTS: Final = 300
+"""Of one without history, which would know of nothing beyond them."""
 OTHER_GENESIS: Final = str(Pubkey([77] * 32))
 GENESIS: Final = str(Pubkey([76] * 32))
 
@@ -184,8 +186,10 @@ class Provider:
 
     def _landed(self, signature: Signature, block: Block, *, is_searched: bool) -> Landed | None:
         """However much history is pruned, what is in the cache of statuses is known."""
-        is_searched = is_searched and not self.faults.has("pruned")
-        oldest = 0 if is_searched else self.chain.slot - STATUS_CACHE_SLOTS
+        if self.faults.has("pruned"):
+            oldest = self.chain.slot - ONLY_STATUS_CACHE_SLOTS
+        else:
+            oldest = 0 if is_searched else self.chain.slot - STATUS_CACHE_SLOTS
         for landed in self.chain.landings.get(signature, ()):
             if landed.block.slot >= oldest and landed.block.is_on_chain_of(block):
                 return landed

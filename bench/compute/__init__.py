@@ -3,10 +3,10 @@
 from types import ModuleType
 from typing import Final
 
-from bench.compute import minilm_piece, s3_get, s3_put, s3_tls, s3_verified, small_tasks
+from bench.compute import minilm_piece, s3_get, s3_put, s3_tls, s3_verified, small_tasks, weights
 from bench.lines import Line
 
-MODULES: Final[tuple[ModuleType, ...]] = (s3_get, s3_tls, s3_verified, s3_put, small_tasks, minilm_piece)
+MODULES: Final[tuple[ModuleType, ...]] = (s3_get, s3_tls, s3_verified, s3_put, small_tasks, minilm_piece, weights)
 
 
 async def measure(*, is_tiny: bool = False, only: str | None = None) -> list[Line]:

@@ -33,6 +33,11 @@ def random_object(size: int) -> int:
     return held(_random(size))
 
 
+def weights_object(spec: TensorSpec) -> int:
+    """A safetensors object with one tensor, marked as weights."""
+    return held((encode_header([("0", spec)], {"isWeights": "true"}), *_random(spec.nbytes)))
+
+
 def hashed_object(size: int) -> tuple[ObjectUri, int]:
     """A safetensors object with one tensor of `size` bytes, under the name that is its SHA-256."""
     digest = hashlib.sha256()

@@ -25,8 +25,9 @@ FORMAT = {"format": "splitup-task-graph", "version": 1}
 class ComputeProcess:
     """`python -m compute`, in a folder of its own that outlives it, so that it can be started again."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, *, module: str = "compute", **settings: object) -> None:
         self.folder = folder
+        self._module = module
         self.tensors = folder / "tensors"
         self.outputs = folder / "outputs"
         for made in (self.tensors / REQUESTER, self.tensors / "public", self.outputs):
@@ -46,9 +47,7 @@ class ComputeProcess:
             "SPLITUP_THREADS": "1",
             **{f"SPLITUP_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=70
-        )
+        self.http = self.client()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, **settings: object) -> None:
@@ -56,7 +55,7 @@ class ComputeProcess:
             f"SPLITUP_{name.upper()}": str(value) for name, value in settings.items()
         }
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "compute"], env=environment, stderr=log)
+            self.process = subprocess.Popen([sys.executable, "-m", self._module], env=environment, stderr=log)
         until(lambda: self._answers(), "the API answers")
 
     def ready(self) -> None:
@@ -102,17 +101,23 @@ class ComputeProcess:
         _put(path, encode_header([("0", spec)]) + data)
         return f"file://{path}"
 
-    def put_package(self, graph: dict[str, object]) -> str:
-        """The modelId of a graph in the requester's folder."""
+    def put_package(self, graph: dict[str, object], folder: str = REQUESTER) -> str:
+        """The modelId of a graph in the requester's folder, or in another."""
         data = json.dumps(FORMAT | graph).encode()
         model_id = hashlib.sha256(data).hexdigest()
-        _put(self.tensors / REQUESTER / f"{model_id}.json", data)
+        _put(self.tensors / folder / f"{model_id}.json", data)
         return model_id
 
     def output_files(self) -> list[Path]:
         return sorted(path for path in self.outputs.rglob("*") if path.is_file())
 
     # ---- calls ----
+
+    def client(self) -> httpx.Client:
+        """One more beside `http`."""
+        return httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=70
+        )
 
     def post(self, body: dict[str, object], **arguments: object) -> httpx.Response:
         return self.http.post("/api/task", json=body, **arguments)

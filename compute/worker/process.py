@@ -171,6 +171,8 @@ class WorkerProcess:
             answer.set_exception(WorkerGone("the worker ended", culprit=culprit))
         self._pending.clear()
         self._jobs.clear()
+        # Whoever looks at how it ended may keep this for long, and the memory that they shared with it.
+        self._stop_page = memoryview(bytearray(len(self._stop_page)))
         # It may have closed its socket and run on: nobody would hear of it any more.
         self._forked.kill()
         if not self._greeting.done():

@@ -67,7 +67,7 @@ def test_under_load_no_strike_at_a_worker_leaves_anything_behind(tmp_path: Path)
 
         def as_before() -> bool:
             after.update(figures(compute))
-            return all(after[counted] == before[counted] for counted in ("descriptors", "shared", "processes"))
+            return all(after[counted] <= before[counted] for counted in ("descriptors", "shared", "processes"))
 
         try:
             until(as_before, "all is as it was", 30)

@@ -1,12 +1,9 @@
 """What the node's settings and its machine mean for a worker."""
 
-from pathlib import Path
-
+from compute.machine import Machine
 from compute.settings import ComputeSettings
 from compute.worker.options import WorkerOptions
 from compute.worker.wire import Limits
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def worker_options(settings: ComputeSettings) -> WorkerOptions:
@@ -18,20 +15,6 @@ def worker_options(settings: ComputeSettings) -> WorkerOptions:
         settings.threads,
         settings.max_running,
         limits,
-        min(wanted, _machine_bytes()),
+        min(wanted, Machine()().total),
         settings.sandbox,
     )
-
-
-def _machine_bytes() -> int:
-    """The memory of this machine or, where that is less, of this container."""
-    total = next(
-        int(line.split()[1]) << 10
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        if line.startswith("MemTotal:")
-    )
-    try:
-        limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
-    except OSError:
-        return total
-    return min(total, int(limit)) if limit.isdecimal() else total

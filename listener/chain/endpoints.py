@@ -61,8 +61,10 @@ class Endpoints:
 
     def _agreed(self, hashes: Sequence[str]) -> str | None:
         """What most say, and at least two of them where there are two."""
-        (first, votes), (_, others) = (*Counter(hashes).most_common(2), (None, 0), (None, 0))[:2]
-        return first if votes >= min(2, len(self.all)) and votes > others else None
+        votes = Counter(hashes)
+        most = max(votes.values(), default=0)
+        leaders = [cluster for cluster, count in votes.items() if count == most]
+        return leaders[0] if len(leaders) == 1 and most >= min(2, len(self.all)) else None
 
     async def _genesis_hashes(self) -> dict[Endpoint, str]:
         answers = await asyncio.gather(*(endpoint.genesis_hash() for endpoint in self.all), return_exceptions=True)

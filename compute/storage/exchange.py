@@ -51,7 +51,7 @@ def _answer(connection: Connection, request: Outgoing, stop: Stop) -> HTTPRespon
     try:
         with stop.interruptible(partial(interrupt, connection.sock)):
             return _sent(connection, request, stop)
-    except BaseException:
+    except BaseException:  # whatever it is goes on; half an exchange is of no use to the next request
         connection.close()
         raise
 

@@ -16,7 +16,15 @@ from compute.service import Service
 from compute.task_table import Entry
 from shared.errors import InvalidId, StateUnavailable
 from shared.ids import Attempt, TaskKey, parse_execution_id, parse_task_id
-from shared.messages import ExecutionIdField, Message, Stage, TaskAcceptedResponse, TaskIdField, TaskRequest
+from shared.messages import (
+    ExecutionIdField,
+    Message,
+    RequesterField,
+    Stage,
+    TaskAcceptedResponse,
+    TaskIdField,
+    TaskRequest,
+)
 from shared.problem import problem
 from shared.token import require_token
 
@@ -104,12 +112,14 @@ def _add_stop_routes(app: FastAPI, service: Service) -> None:
         attempt: AttemptQuery = None,
         force: bool = False,
         acknowledge: Annotated[str | None, Query(pattern="^(paid|unpaid)$")] = None,
+        requester: RequesterField | None = None,
     ) -> Response:
         key = TaskKey(execution_id, task_id)
         if acknowledge is None:
             entry = await service.cancel(key, attempt, force=force)
         else:
-            entry = await service.acknowledge(key, attempt, paid=acknowledge == "paid", force=force)
+            paid = acknowledge == "paid"
+            entry = await service.acknowledge(key, attempt, paid=paid, requester=requester, force=force)
         return Response(status_code=204) if entry is None else _json(_cancelled(entry))
 
     @app.delete("/api/task/{execution_id}")

@@ -6,15 +6,20 @@ from compute.results import CreatedObject, Results
 from compute.storage.groups import one_error_group
 from compute.storage.store import Storage
 from shared.errors import TaskError
-from shared.ids import TaskKey
+from shared.ids import Requester, TaskKey
 from shared.logs import fields
 
 log = logging.getLogger(__name__)
 
 
-async def delete_leftovers(results: Results, storage: Storage, key: TaskKey) -> None:
-    """Delete what the pair's runs created and no result keeps. Nothing of the pair may be stored meanwhile."""
-    found = await results.to_delete(key)
+async def delete_leftovers(
+    results: Results, storage: Storage, key: TaskKey, requester: Requester | None = None
+) -> None:
+    """Delete what the pair's runs for a requester (None: for all) created and no result keeps.
+
+    Nothing of it may be stored meanwhile.
+    """
+    found = await results.to_delete(key, requester)
     # Uploads first: one that has ended makes no object any more.
     for are_uploads in (True, False):
         # All at once: the pair waits for as long as one silent answer may take, not for one after the other.

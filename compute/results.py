@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS uploads (
 _ALL_RESULTS = "SELECT status, content, expires_at FROM results"
 _EXPIRED_RESULTS = "SELECT status FROM results WHERE expires_at <= ?"
 _KEEP_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)"
+_RESULT_OF_PAIR = "SELECT status FROM results WHERE (execution_id, task_id) = (?, ?)"
 _RENUMBER_RESULT = "UPDATE results SET status = ? WHERE (execution_id, task_id) = (?, ?)"
 _DROP_RESULT = "DELETE FROM results WHERE (execution_id, task_id) = (?, ?)"
 _BEGIN_OBJECT = """
@@ -60,9 +61,8 @@ _OBJECTS_OF_PAIR = "SELECT uri FROM objects WHERE (execution_id, task_id) = (?, 
 _OBJECTS_TO_DELETE = "SELECT execution_id, task_id, uri FROM objects WHERE kept = 0"
 _KEEP_OBJECTS_OF_RUN = "UPDATE objects SET kept = 1 WHERE (execution_id, task_id, run) = (?, ?, ?)"
 _DROP_OBJECTS_OF_RUN = "UPDATE objects SET kept = 0 WHERE (execution_id, task_id, run) = (?, ?, ?)"
-_DROP_OBJECTS = "UPDATE objects SET kept = 0 WHERE (execution_id, task_id) = (?, ?)"
+_DROP_OBJECT = "UPDATE objects SET kept = 0 WHERE (execution_id, task_id, uri) = (?, ?, ?)"
 _FORGET_KEPT_OBJECTS = "DELETE FROM objects WHERE (execution_id, task_id, kept) = (?, ?, 1)"
-_KEPT_OBJECTS_OF_PAIR = "SELECT uri FROM objects WHERE (execution_id, task_id, kept) = (?, ?, 1)"
 _FORGET_KEPT_OBJECT = "DELETE FROM objects WHERE (execution_id, task_id, uri, kept) = (?, ?, ?, 1)"
 _FORGET_OBJECT = "DELETE FROM objects WHERE (execution_id, task_id, uri, kept) = (?, ?, ?, 0)"
 _FORGET_OBJECT_OF_RUN = "DELETE FROM objects WHERE (execution_id, task_id, uri, run, kept) = (?, ?, ?, ?, 0)"
@@ -165,19 +165,25 @@ class Results:
         """The result goes; the list of objects stays, for the attempts to come."""
         await self._write((_DROP_RESULT, _columns(key)))
 
-    async def acknowledge(self, key: TaskKey, *, paid: bool) -> None:
-        """The result goes. Paid: the objects stay and are forgotten. Unpaid: all that are listed are to be deleted."""
-        objects = _FORGET_KEPT_OBJECTS if paid else _DROP_OBJECTS
-        await self._write((_DROP_RESULT, _columns(key)), (objects, _columns(key)))
+    async def acknowledge(self, key: TaskKey, requester: Requester | None, *, paid: bool) -> None:
+        """The requester's result goes. Paid: its objects stay and are forgotten. Unpaid: they are to be deleted.
 
-    async def forget_kept_of_others(self, key: TaskKey, requester: Requester) -> None:
-        """What runs for other requesters made of this pair stays in storage: it is not this one's to delete."""
+        A pair may be another requester's before or after: one may have been paid where the other was not. None: all of
+        the pair is meant.
+        """
 
         def work() -> None:
+            pair = _columns(key)
             with self._db:
-                kept = [row[0] for row in self._db.execute(_KEPT_OBJECTS_OF_PAIR, _columns(key))]
-                others = [uri for uri in kept if requester_of_output(parse_object_uri(uri)) != requester]
-                self._db.executemany(_FORGET_KEPT_OBJECT, [(*_columns(key), uri) for uri in others])
+                results = [
+                    TaskStatus.model_validate_json(row[0]) for row in self._db.execute(_RESULT_OF_PAIR, pair)
+                ]
+                if any(requester in (None, status.requester) for status in results):
+                    self._db.execute(_DROP_RESULT, pair)
+                uris = [row[0] for row in self._db.execute(_OBJECTS_OF_PAIR, pair)]
+                meant = [uri for uri in uris if requester in (None, requester_of_output(parse_object_uri(uri)))]
+                change = _FORGET_KEPT_OBJECT if paid else _DROP_OBJECT
+                self._db.executemany(change, [(*pair, uri) for uri in meant])
 
         await self._run(work)
 
@@ -190,13 +196,19 @@ class Results:
     async def end_upload(self, key: TaskKey, uri: ObjectUri, upload_id: str) -> None:
         await self._write((_END_UPLOAD, (*_columns(key), str(uri), upload_id)))
 
-    async def to_delete(self, key: TaskKey | None = None) -> list[CreatedObject]:
-        """Uploads that have not ended and objects that are not kept, of one pair or of all."""
+    async def to_delete(
+        self, key: TaskKey | None = None, requester: Requester | None = None
+    ) -> list[CreatedObject]:
+        """Uploads that have not ended and objects that are not kept: of one pair and requester, or of all."""
 
         def work() -> list[CreatedObject]:
             rows = [*self._db.execute(_UPLOADS), *self._db.execute(_OBJECTS_TO_DELETE)]
             found = [CreatedObject(_key(row), parse_object_uri(row[2]), *row[3:]) for row in rows]
-            return [created for created in found if key in (None, created.key)]
+            return [
+                created
+                for created in found
+                if key in (None, created.key) and requester in (None, requester_of_output(created.uri))
+            ]
 
         return await self._run(work)
 

@@ -22,7 +22,7 @@ from compute.task_table import Entry, TaskTable, entry_of
 from compute.worker.pool import WorkerPool
 from shared.clock import Clock
 from shared.errors import StateUnavailable
-from shared.ids import OPERATOR, Attempt, ExecutionId, TaskKey
+from shared.ids import OPERATOR, Attempt, ExecutionId, Requester, TaskKey
 from shared.logs import fields
 from shared.messages import Stage, StageTime, TaskRequest
 
@@ -140,8 +140,6 @@ class Service:
                     self.admission.check_room(len(others))
                     if known is not None:
                         await self._drop(known)
-                    # The pair may have been another requester's before, and paid; that is told for its attempt only.
-                    await self._results.forget_kept_of_others(request.key, request.requester)
                     return self._begin(request), True
 
     def _begin(self, request: TaskRequest) -> Entry:
@@ -218,22 +216,31 @@ class Service:
         return False
 
     async def acknowledge(
-        self, key: TaskKey, attempt: Attempt | None, *, paid: bool, force: bool = False
+        self,
+        key: TaskKey,
+        attempt: Attempt | None,
+        *,
+        paid: bool,
+        requester: Requester | None = None,
+        force: bool = False,
     ) -> Entry | None:
-        """Drop a result and, unpaid, the objects that the pair's runs created.
+        """Drop a result and, unpaid, the objects that the pair's runs for this requester created.
 
-        What is unfinished is stopped first, as by `cancel`, and returned.
+        `requester`: whose attempt it was, told since the pair may be another's by now. None: that of the attempt, where
+        it is known; else all of the pair is meant. What is unfinished is stopped first, as by `cancel`, and returned.
         """
         async with self._lock(key):
             entry = self._known(key, attempt)
-            if entry is not self._table.get(key):  # another attempt is known, and the objects are its own now
-                return None
+            known = self._table.get(key)
+            if known is not entry and known is not None and requester in (None, known.requester):
+                return None  # another attempt of the same requester is known, and the objects are its own now
             stopped = entry is not None and await self._stop_unfinished(entry, force=force)
-            await self._results.acknowledge(key, paid=paid)
+            whose = requester if entry is None else entry.requester
+            await self._results.acknowledge(key, whose, paid=paid)
             if entry is not None:
                 self._table.remove(entry)
             if not paid:
-                await delete_leftovers(self._results, self._storage, key)
+                await delete_leftovers(self._results, self._storage, key, whose)
             return entry if stopped else None
 
     def _known(self, key: TaskKey, attempt: Attempt | None) -> Entry | None:

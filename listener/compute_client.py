@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from listener.aiohttp_transport import AiohttpTransport
 from shared.errors import ComputeBusy, ComputeConflict, ComputeRefused, ComputeUnavailable
-from shared.ids import Attempt, TaskKey
+from shared.ids import Attempt, Requester, TaskKey
 from shared.messages import Readiness, Stage, TaskRequest, TaskResult, TaskStatus, TaskSummary
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -95,10 +95,11 @@ class ComputeClient:
             return Stopped()
         return _stop_conflict(answer) if answer.status_code == 409 else _raise(answer)
 
-    async def acknowledge(self, key: TaskKey, attempt: Attempt, *, paid: bool) -> None:
-        """The end is final: the result is dropped, where unpaid also what it stored."""
+    async def acknowledge(self, key: TaskKey, attempt: Attempt, requester: Requester, *, paid: bool) -> None:
+        """The end is final: the requester's result is dropped, where unpaid also what its runs stored."""
         word = "paid" if paid else "unpaid"
-        answer = await self._call("DELETE", _path(key), params={"attempt": attempt, "acknowledge": word})
+        params: dict[str, str | int] = {"attempt": attempt, "acknowledge": word, "requester": requester}
+        answer = await self._call("DELETE", _path(key), params=params)
         if answer.status_code not in (200, 204):
             _raise(answer)
 

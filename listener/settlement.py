@@ -96,12 +96,16 @@ class Settlement:
                 return
         # Compute knows the objects of a pair, not of an attempt: an earlier one may have been paid for them.
         was_paid = await self._steps.journal.is_completed(task.pair_hash)
-        await self._compute.acknowledge(task.key, await self._attempt_at_compute(task), paid=was_paid)
+        await self._acknowledge(task, paid=was_paid)
         await self._steps.take(task, on_unpaid(task))
 
     async def _acknowledge_paid(self, task: Task) -> None:
-        await self._compute.acknowledge(task.key, await self._attempt_at_compute(task), paid=True)
+        await self._acknowledge(task, paid=True)
         await self._steps.take(task, Decision((Owe(task.id, Owed.PAID, Owed.NOTHING),)))
+
+    async def _acknowledge(self, task: Task, *, paid: bool) -> None:
+        held = await self._attempt_at_compute(task)
+        await self._compute.acknowledge(task.key, held, task.requester, paid=paid)
 
     async def _attempt_at_compute(self, task: Task) -> Attempt:
         """Under which number compute has it: a task that went on under a higher one while compute was away was never

@@ -137,9 +137,6 @@ class Compute:
             return httpx.Response(429, headers={"Retry-After": "1"}, content=b"{}")
         if known is not None:
             self._stop(known)
-        created = self._created.get(request.key, {})
-        for uri in [uri for uri, one in created.items() if one.is_kept and one.requester != request.requester]:
-            del created[uri]
         self._runs += 1
         entry = Entry(request, request.attempt, self._runs)
         self._entries[request.key] = entry
@@ -157,10 +154,11 @@ class Compute:
 
     def _delete(self, key: TaskKey, params: httpx.QueryParams) -> httpx.Response:
         attempt = Attempt(int(params["attempt"]))
-        entry = self._entries.get(key)
-        is_other = entry is not None and entry.attempt != attempt
+        entry = known = self._entries.get(key)
+        if known is not None and known.attempt != attempt:
+            entry = None
         acknowledged = params.get("acknowledge")
-        if is_other or (entry is None and acknowledged is None):
+        if entry is None and (acknowledged is None or (known and known.request.requester == params["requester"])):
             return httpx.Response(204)
         if entry is not None and entry.is_unfinished:
             if entry.stage is Stage.STORING and params.get("force") != "true":
@@ -169,8 +167,9 @@ class Compute:
         elif entry is not None and acknowledged is None:
             return self._conflict("finished", entry)
         if acknowledged is not None:
-            self._entries.pop(key, None)
-            self._acknowledge(key, is_paid=acknowledged == "paid")
+            if entry is not None:
+                self._entries.pop(key, None)
+            self._acknowledge(key, params["requester"], is_paid=acknowledged == "paid")
         return httpx.Response(204)
 
     def _conflict(self, kind: str, entry: Entry) -> httpx.Response:
@@ -203,7 +202,7 @@ class Compute:
                     await asyncio.sleep(int(store_ms) / 1000)
             self._end(entry, None, uris)
         except TimeoutError:
-            self._delete_leftovers(request.key)
+            self._delete_leftovers(request.key, request.requester)
             self._end(entry, "DeadlinePassed", [])
 
     def _end(self, entry: Entry, reason: str | None, uris: list[str]) -> None:
@@ -232,19 +231,21 @@ class Compute:
         elif uri in created and not created[uri].is_kept:
             created[uri].run = entry.run_number
 
-    def _acknowledge(self, key: TaskKey, *, is_paid: bool) -> None:
+    def _acknowledge(self, key: TaskKey, requester: str, *, is_paid: bool) -> None:
         created = self._created.get(key, {})
+        theirs = {uri: one for uri, one in created.items() if one.requester == requester}
         if is_paid:
-            for uri in [uri for uri, one in created.items() if one.is_kept]:
+            for uri in [uri for uri, one in theirs.items() if one.is_kept]:
                 del created[uri]
             return
-        for one in created.values():
+        for one in theirs.values():
             one.is_kept = False
-        self._delete_leftovers(key)
+        self._delete_leftovers(key, requester)
 
-    def _delete_leftovers(self, key: TaskKey) -> None:
+    def _delete_leftovers(self, key: TaskKey, requester: str) -> None:
         created = self._created.get(key, {})
-        for uri in [uri for uri, one in created.items() if not one.is_kept]:
+        theirs = [uri for uri, one in created.items() if one.requester == requester]
+        for uri in [uri for uri in theirs if not created[uri].is_kept]:
             del created[uri]
             self.objects.discard(uri)
 
@@ -255,7 +256,7 @@ class Compute:
                 entry.run.cancel()
             for one in self._created.get(entry.request.key, {}).values():
                 one.is_kept = one.is_kept and one.run != entry.run_number
-            self._delete_leftovers(entry.request.key)
+            self._delete_leftovers(entry.request.key, entry.request.requester)
         self._entries.pop(entry.request.key, None)
         entry.wake()
 

@@ -251,8 +251,8 @@ class Compute:
     async def stop(self, key: TaskKey, attempt: int, *, force: bool) -> Any:
         return await self._answer("stop", key, attempt, force)
 
-    async def acknowledge(self, key: TaskKey, attempt: int, *, paid: bool) -> Any:
-        return await self._answer("acknowledge", key, attempt, paid)
+    async def acknowledge(self, key: TaskKey, attempt: int, requester: str, *, paid: bool) -> Any:
+        return await self._answer("acknowledge", key, attempt, requester, paid)
 
     async def tasks(self) -> Any:
         return await self._answer("tasks")

@@ -151,19 +151,19 @@ async def test_each_answer_to_a_delete(reply: Reply, answer: object) -> None:
 async def test_force_and_acknowledgement_stand_in_the_query() -> None:
     async with answering(Reply(b"", 204), Reply(b"", 204), Reply({})) as (server, client):
         await client.stop(KEY, ATTEMPT, force=True)
-        await client.acknowledge(KEY, ATTEMPT, paid=True)
-        await client.acknowledge(KEY, ATTEMPT, paid=False)
+        await client.acknowledge(KEY, ATTEMPT, TASK.requester, paid=True)
+        await client.acknowledge(KEY, ATTEMPT, TASK.requester, paid=False)
     assert [target.split("?")[1] for _, target, _, _ in server.asked] == [
         "attempt=100&force=true",
-        "attempt=100&acknowledge=paid",
-        "attempt=100&acknowledge=unpaid",
+        f"attempt=100&acknowledge=paid&requester={TASK.requester}",
+        f"attempt=100&acknowledge=unpaid&requester={TASK.requester}",
     ]
 
 
 async def test_an_acknowledgement_that_is_not_taken_is_an_error() -> None:
     async with answering(problem(409, "storing", stage="storing")) as (_, client):
         with pytest.raises(ComputeConflict):
-            await client.acknowledge(KEY, ATTEMPT, paid=True)
+            await client.acknowledge(KEY, ATTEMPT, TASK.requester, paid=True)
 
 
 async def test_the_list_and_the_readiness_are_read_also_where_it_is_not_ready() -> None:
@@ -179,7 +179,7 @@ def every_call(client: ComputeClient) -> list[Any]:
         lambda: client.post(REQUEST),
         lambda: client.status(KEY, 0, None),
         lambda: client.stop(KEY, ATTEMPT, force=False),
-        lambda: client.acknowledge(KEY, ATTEMPT, paid=True),
+        lambda: client.acknowledge(KEY, ATTEMPT, TASK.requester, paid=True),
         client.tasks,
         client.readiness,
     ]

@@ -48,7 +48,7 @@ async def test_what_a_run_without_a_result_created_is_deleted_at_the_next_start(
         await until(lambda: w.output_files() == [kept_file])
 
 
-async def _nothing(key=None):
+async def _nothing(*_of):
     return []
 
 
@@ -234,6 +234,34 @@ async def test_what_a_pair_gave_one_requester_is_not_deleted_for_the_next_one(tm
         assert len(w.output_files()) == 2
         await w.service.acknowledge(second.key, 12, paid=False)
         assert w.output_files() == [paid]
+        assert await w.results.to_delete() == []
+
+
+@pytest.mark.parametrize("word", ["paid", "unpaid"])
+@pytest.mark.parametrize("ended", [True, False])
+async def test_each_requester_of_a_pair_is_settled_for_what_was_made_for_it_alone(tmp_path, word, ended):
+    async with world(tmp_path) as w:
+        first = w.request()
+        await w.service.submit(first)
+        await w.end(first.key)
+        (earlier,) = w.output_files()
+        if not ended:
+            w.storage.after_puts.close()
+        theirs = w.tensor_of(OTHER_REQUESTER)
+        second = first.model_copy(update={"requester": OTHER_REQUESTER, "attempt": 11, "input_uris": [theirs]})
+        await w.service.submit(second)
+        if ended:
+            await w.end(second.key)
+        else:
+            await w.storage.after_puts.reached.wait()
+        await w.service.acknowledge(first.key, 10, paid=word == "paid", requester=first.requester)
+        assert (earlier in w.output_files()) == (word == "paid")
+        assert w.service.find(second.key).attempt == 11, "the other requester's task goes on"
+        w.storage.after_puts.open.set()
+        await w.end(second.key)
+        assert len(w.output_files()) == 1 + (word == "paid")
+        await w.service.acknowledge(second.key, 11, paid=False, requester=OTHER_REQUESTER)
+        assert w.output_files() == ([earlier] if word == "paid" else [])
         assert await w.results.to_delete() == []
 
 

@@ -142,7 +142,7 @@ async def test_a_paid_result_is_dropped_at_compute(world: World) -> None:
     world.compute.answers["acknowledge"] = [None]
     async with running(settlement(world).run()):
         await owes_nothing(world)
-    assert world.compute.calls("acknowledge") == [[task.key, 1000, True]]
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, task.requester, True]]
 
 
 async def test_objects_of_a_pair_that_was_paid_before_stay_when_a_later_attempt_of_it_ends_unpaid(
@@ -154,7 +154,7 @@ async def test_objects_of_a_pair_that_was_paid_before_stay_when_a_later_attempt_
     world.compute.answers["acknowledge"] = [None]
     async with running(settlement(world).run()):
         await owes_nothing(world)
-    assert world.compute.calls("acknowledge") == [[task.key, 1000, True]]
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, task.requester, True]]
 
 
 async def test_what_is_not_final_yet_is_not_asked_for_again_at_each_other_change(
@@ -188,7 +188,7 @@ async def test_a_cancelled_task_is_stopped_by_force_and_forgotten_once_its_end_i
     async with running(settlement(world).run()):
         await owes_nothing(world)
     assert world.compute.calls("stop") == [[task.key, 1000, True]]
-    assert world.compute.calls("acknowledge") == [[task.key, 1000, False]]
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, task.requester, False]]
     assert world.rpc.asked["get_account finalized"] == 1
 
 
@@ -209,7 +209,7 @@ async def test_what_another_signature_was_paid_for_is_booked_as_paid_and_its_out
         await owes_nothing(world)
     task = await world.task()
     assert (task.state, task.reason) == (State.PAID, PAID_ELSEWHERE)
-    assert world.compute.calls("acknowledge")[0][2] is True
+    assert world.compute.calls("acknowledge")[0][3] is True
     assert await world.journal.is_completed(task.pair_hash)
 
 
@@ -228,7 +228,7 @@ async def test_outputs_are_not_deleted_while_a_signature_for_them_may_have_been_
     await world.journal.apply(Observe(row.id, OutboxStatus.SIGNED, OutboxStatus.EXPIRED))
     world.compute.answers["acknowledge"] = [None]
     await made._settle(await world.task())
-    assert world.compute.calls("acknowledge") == [[task.key, 1000, False]]
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, task.requester, False]]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ async def test_compute_is_told_of_the_number_that_it_knows(
     async with running(settlement(world, held(task, attempt, Requester(str(requester)))).run()):
         await owes_nothing(world)
     assert world.compute.calls("stop") == [[task.key, named, True]]
-    assert world.compute.calls("acknowledge") == [[task.key, named, False]]
+    assert world.compute.calls("acknowledge") == [[task.key, named, task.requester, False]]
 
 
 async def test_a_lower_attempt_that_goes_on_after_a_fork_keeps_its_result(world: World) -> None:
@@ -258,7 +258,7 @@ async def test_a_lower_attempt_that_goes_on_after_a_fork_keeps_its_result(world:
     async with running(settlement(world, held(lower, 900, lower.requester)).run()):
         await owes_nothing(world)
     assert world.compute.calls("stop") == [[task.key, 1000, True]]
-    assert world.compute.calls("acknowledge") == [[task.key, 1000, False]]
+    assert world.compute.calls("acknowledge") == [[task.key, 1000, task.requester, False]]
 
 
 def held(of: Task, attempt: int, requester: Requester) -> TaskStatus:

@@ -26,7 +26,7 @@ from shared.messages import (
     TaskRequest,
 )
 from shared.problem import problem
-from shared.token import require_token
+from shared.token import RequireToken
 
 MAX_WAIT_S = 60.0
 _PREFERRED_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})", re.ASCII | re.IGNORECASE)
@@ -43,7 +43,7 @@ class _Body(TaskRequest):
 
 def create_app(service: Service, readiness: ReadinessProbes, token: str) -> FastAPI:
     app = FastAPI(title="SplitUp Node: compute", openapi_url=None)
-    app.middleware("http")(require_token(token))
+    app.add_middleware(RequireToken, token=token)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _unknown_call)
     app.add_exception_handler(Refused, _refused)

@@ -14,7 +14,7 @@ from compute.safetensors_header import Header
 from compute.settings import ComputeSettings
 from compute.shared_memory import SharedBuffer, layout, tensor_views
 from compute.storage.groups import one_error_group
-from compute.storage.packages import find_package
+from compute.storage.packages import Packages
 from compute.storage.store import Storage
 from compute.tensors import read_header
 from compute.worker.pool import WorkerPool
@@ -56,6 +56,13 @@ class Pipeline:
         self._pool = pool
         self._results = results
         self._loader = loader
+        self._packages = Packages(
+            storage,
+            model_stores=settings.model_stores,
+            allowed_prefixes=settings.allowed_prefixes,
+            catalogue=settings.catalogue,
+            max_bytes=settings.max_graph_bytes,
+        )
 
     @asynccontextmanager
     async def fetched(self, request: TaskRequest, counted: Callable[[int], None]) -> AsyncIterator[Fetched]:
@@ -111,17 +118,7 @@ class Pipeline:
         settings = self._settings
         uris = [parse_tensor_uri(text) for text in request.input_uris]
         async with one_error_group() as group:
-            package = group.create_task(
-                find_package(
-                    self._storage,
-                    model_id=request.model_id,
-                    requester=request.requester,
-                    model_stores=settings.model_stores,
-                    allowed_prefixes=settings.allowed_prefixes,
-                    catalogue=settings.catalogue,
-                    max_bytes=settings.max_graph_bytes,
-                )
-            )
+            package = group.create_task(self._packages.find(request.model_id, request.requester))
             headers = {uri: group.create_task(self._header(uri)) for uri in {uri.object for uri in uris}}
         inputs = tuple(selected(uri, headers[uri.object].result()) for uri in uris)
         size = input_bytes(inputs)

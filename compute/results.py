@@ -51,7 +51,10 @@ CREATE TABLE IF NOT EXISTS uploads (
 _ALL_RESULTS = "SELECT status, content, expires_at FROM results"
 _EXPIRED_RESULTS = "SELECT status FROM results WHERE expires_at <= ?"
 _KEEP_RESULT = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?)"
-_RESULT_OF_PAIR = "SELECT status FROM results WHERE (execution_id, task_id) = (?, ?)"
+_DROP_RESULT_FOR = """
+DELETE FROM results
+WHERE (execution_id, task_id) = (?, ?) AND ifnull(?, status ->> 'requester') = status ->> 'requester'
+"""
 _RENUMBER_RESULT = "UPDATE results SET status = ? WHERE (execution_id, task_id) = (?, ?)"
 _DROP_RESULT = "DELETE FROM results WHERE (execution_id, task_id) = (?, ?)"
 _BEGIN_OBJECT = """
@@ -175,11 +178,7 @@ class Results:
         def work() -> None:
             pair = _columns(key)
             with self._db:
-                results = [
-                    TaskStatus.model_validate_json(row[0]) for row in self._db.execute(_RESULT_OF_PAIR, pair)
-                ]
-                if any(requester in (None, status.requester) for status in results):
-                    self._db.execute(_DROP_RESULT, pair)
+                self._db.execute(_DROP_RESULT_FOR, (*pair, requester))
                 uris = [row[0] for row in self._db.execute(_OBJECTS_OF_PAIR, pair)]
                 meant = [uri for uri in uris if requester in (None, requester_of_output(parse_object_uri(uri)))]
                 change = _FORGET_KEPT_OBJECT if paid else _DROP_OBJECT

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Response
 
 from shared.errors import SplitUpError
 from shared.messages import Check, Readiness
-from shared.token import require_token
+from shared.token import RequireToken
 
 LIMIT_S: Final = 4.0
 """For one check: whoever asks has a time-out too."""
@@ -47,7 +47,7 @@ class Checks:
 
 def health_app(checks: Checks, token: str) -> FastAPI:
     app = FastAPI(title="SplitUp Node, listener", docs_url=None, redoc_url=None, openapi_url=None)
-    app.middleware("http")(require_token(token))
+    app.add_middleware(RequireToken, token=token)
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -60,6 +60,7 @@ def server(app: Any) -> Server:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=LAST_ANSWERS_S,
     )
     return Server(config)

@@ -2,10 +2,9 @@
 
 import hmac
 import stat
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from fastapi import Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import ConfigurationError
 from shared.problem import problem
@@ -33,16 +32,20 @@ def read_token(path: Path) -> str:
     return token
 
 
-def require_token(
-    token: str,
-) -> Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitable[Response]]:
-    """HTTP middleware: everything but `/health` needs the token, compared in constant time."""
-    expected = f"Bearer {token}".encode()
+class RequireToken:
+    """ASGI middleware: everything but `/health` needs the token, compared in constant time."""
 
-    async def check(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        given = request.headers.get("authorization", "").encode("utf-8", "replace")
-        if request.url.path not in OPEN_PATHS and not hmac.compare_digest(given, expected):
-            return problem(401, "unauthorized", "send Authorization: Bearer with the shared token")
-        return await call_next(request)
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
 
-    return check
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        given = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                given = value
+        if scope["path"] in OPEN_PATHS or hmac.compare_digest(given, self._expected):
+            await self._app(scope, receive, send)
+        else:
+            denied = problem(401, "unauthorized", "send Authorization: Bearer with the shared token")
+            await denied(scope, receive, send)

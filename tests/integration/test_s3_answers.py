@@ -12,7 +12,7 @@ import pytest
 
 from compute.safetensors_header import encode_header
 from compute.specs import DType, TensorSpec
-from compute.storage.packages import find_package
+from compute.storage.packages import Packages
 from compute.storage.retry import RetryPolicy
 from compute.storage.s3 import RANGE_BYTES, S3Storage
 from compute.storage.store import NO_BOOK
@@ -135,15 +135,9 @@ async def test_a_bit_that_turned_on_the_way_of_a_package_is_read_again():
     wanted = hashlib.sha256(CONTENT).hexdigest()
 
     async def found(storage):
-        return await find_package(
-            storage,
-            model_id=wanted,
-            requester="requester",
-            model_stores=[parse_prefix("s3://tensors")],
-            allowed_prefixes=[],
-            catalogue={},
-            max_bytes=1000,
-        )
+        stores = [parse_prefix("s3://tensors")]
+        packages = Packages(storage, model_stores=stores, allowed_prefixes=[], catalogue={}, max_bytes=1000)
+        return await packages.find(wanted, "requester")
 
     def turned(request):
         return ranged(request, CONTENT[:-1] + b"\1")

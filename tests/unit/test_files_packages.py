@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from compute.storage import packages as packages_module
 from compute.storage.files import FileStorage
-from compute.storage.packages import find_package
+from compute.storage.packages import Packages
 from requester.publish import publish_package
 from shared.errors import InputMissing, StorageUnavailable
 from shared.ids import ModelId, Requester
@@ -26,16 +27,17 @@ class Places:
         self.roots = [parse_prefix(f"file://{root}") for root in (self.store, self.prefix)]
         self.storage = FileStorage(self.roots)
 
-    async def find(self, model: str = HASH, *, catalogue=None, max_bytes: int = 1000) -> bytes:
-        return await find_package(
+    def packages(self, *, catalogue=None, max_bytes: int = 1000) -> Packages:
+        return Packages(
             self.storage,
-            model_id=ModelId(model),
-            requester=ALICE,
             model_stores=self.roots[:1],
             allowed_prefixes=self.roots[1:],
             catalogue=catalogue or {},
             max_bytes=max_bytes,
         )
+
+    async def find(self, model: str = HASH, *, catalogue=None) -> bytes:
+        return await self.packages(catalogue=catalogue).find(ModelId(model), ALICE)
 
 
 @pytest.fixture
@@ -93,3 +95,30 @@ async def test_a_place_that_does_not_answer_is_passed_over_but_not_taken_for_emp
         await places.find()
     put(tmp_path / "prefix/public", PACKAGE)
     assert await places.find() == PACKAGE
+
+
+async def test_what_was_found_is_kept_for_its_requester_alone(tmp_path, places):
+    packages = places.packages()
+    put(tmp_path / f"prefix/{ALICE}", PACKAGE)
+    assert await packages.find(ModelId(HASH), ALICE) == PACKAGE
+    (tmp_path / f"prefix/{ALICE}/{HASH}.json").unlink()
+    assert await packages.find(ModelId(HASH), ALICE) == PACKAGE
+    with pytest.raises(InputMissing):
+        await packages.find(ModelId(HASH), Requester("9xQeWvG816bUx9EPjHmaT23yvVM2ZWbrrpZb9PusVFin"))
+
+
+async def test_of_what_is_kept_the_package_goes_that_was_asked_for_the_longest_time_ago(
+    tmp_path, places, monkeypatch
+):
+    monkeypatch.setattr(packages_module, "KEPT_BYTES", 2 * len(PACKAGE))
+    packages = places.packages()
+    contents = [PACKAGE.replace(b"a", letter) for letter in (b"1", b"2", b"3")]
+    models = [await publish_package(places.storage, places.roots[1], ALICE, content) for content in contents]
+    for asked in (0, 1, 0, 2):
+        assert await packages.find(models[asked], ALICE) == contents[asked]
+    for model in models:
+        (tmp_path / f"prefix/{ALICE}/{model}.json").unlink()
+    assert await packages.find(models[0], ALICE) == contents[0]
+    with pytest.raises(InputMissing):
+        await packages.find(models[1], ALICE)
+    assert await packages.find(models[2], ALICE) == contents[2]

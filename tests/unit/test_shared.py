@@ -16,7 +16,7 @@ from shared.backoff import Backoff
 from shared.errors import ConfigurationError
 from shared.logs import JsonFormatter
 from shared.messages import TaskRequest
-from shared.token import read_token, require_token
+from shared.token import RequireToken, read_token
 
 REQUEST = {
     "taskId": "t",
@@ -91,7 +91,7 @@ def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 async def test_only_health_is_open_without_the_token() -> None:
     app = FastAPI()
-    app.middleware("http")(require_token("t" * 40))
+    app.add_middleware(RequireToken, token="t" * 40)
     app.get("/health")(lambda: {"ok": True})
     app.get("/ready")(lambda: {"ok": True})
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:

@@ -45,7 +45,9 @@ class UploadRequests:
     def begin(self, uri: ObjectUri, stop: Stop) -> str:
         """The upload's id."""
         with mapped_errors(uri):
-            found = _UPLOAD_ID.search(self._document(S3Request("POST", uri, {"uploads": ""}), stop))
+            # With a body, though an empty one, it counts as what has an effect: its answer is waited for.
+            request = S3Request("POST", uri, {"uploads": ""}, body=Body([]))
+            found = _UPLOAD_ID.search(self._document(request, stop))
             upload_id = unescape(found.group(1)) if found else ""
             if not upload_id.isprintable() or not 0 < len(upload_id) <= MAX_ID_LENGTH:
                 raise StorageUnavailable(f"{uri}: the server began a multipart upload without an id")

@@ -54,7 +54,8 @@ class Stop:
     def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
         """`interrupt`, called in the event loop's thread, wakes the thread where it waits on the network."""
         with self._lock:
-            self.check()
+            if not self.unstoppable:  # else the answer is waited for, to its end
+                self.check()
             self._interrupt = interrupt
         try:
             yield
@@ -75,6 +76,7 @@ class Stop:
     def give_up(self) -> None:
         """Cut also what could only be waited for: nobody waits any more."""
         with self._lock:
+            self.unstoppable = False
             self._wake()
 
     def _wake(self) -> None:

@@ -43,13 +43,16 @@ async def put_in_parts(
         raise TooLarge(f"{uri} would have {body.size} bytes; one object may have at most {MAX_OBJECT_BYTES}")
     if await attempts(uri, lambda stop: requests.is_there(uri, stop)):
         return False
-    upload_id = await attempts(uri, lambda stop: requests.begin(uri, stop))
+    begun: list[str] = []
     try:
+        await attempts(uri, lambda stop: begun.append(requests.begin(uri, stop)))
+        (upload_id,) = begun
         await book.begin_upload(uri, upload_id)
         done = await _put_parts(requests, attempts, uri, upload_id, body)
         created = await attempts(uri, lambda stop: requests.complete(uri, upload_id, done, stop))
     except BaseException:  # also when cancelled: an upload that nobody ends is kept, and paid for
-        await _end(requests, attempts, uri, upload_id, book)
+        for upload_id in begun:
+            await _end(requests, attempts, uri, upload_id, book)
         raise
     if created:
         await book.end_upload(uri, upload_id)

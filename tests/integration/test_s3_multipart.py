@@ -120,6 +120,19 @@ async def test_a_cancelled_upload_is_aborted(opened, stored, server):
     assert not stored.exists() and open_uploads(server) == 0
 
 
+async def test_an_upload_that_is_cancelled_before_its_id_has_come_is_aborted(opened, stored, server):
+    async with running_proxy(server.port) as proxy:
+        proxy.bytes_per_s = 1e3
+        putting = asyncio.create_task(opened(proxy.port).put_new(OBJECT, [CONTENT], Book()))
+        async with asyncio.timeout(60):
+            while await asyncio.to_thread(open_uploads, server) == 0:  # noqa: ASYNC110 # the server cannot tell
+                await asyncio.sleep(0.02)
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+    assert open_uploads(server) == 0 and not stored.exists()
+
+
 async def test_one_that_could_not_be_aborted_stays_written_down_and_is_aborted_later(
     opened, stored, server, tmp_path
 ):

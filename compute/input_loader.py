@@ -3,12 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from compute.inputs import Input, load_inputs
-from compute.memory import HostMemory
+from compute.memory import Allotment, HostMemory
 from compute.shared_memory import SharedBuffer
 from compute.storage.store import Storage
 from compute.weights.cache import Owner, WeightsCache
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a task computes from, which nobody may write, and zeroed buffers `beside` it."""
+
+    inputs: tuple[SharedBuffer, ...]
+    beside: tuple[SharedBuffer, ...]
+    _allotment: Allotment
+
+    def keep(self, buffer: SharedBuffer) -> None:
+        """One of `beside` stays when the block ends, until HostMemory.give_back."""
+        self._allotment.keep(buffer)
 
 
 class InputLoader:
@@ -23,8 +37,8 @@ class InputLoader:
     @asynccontextmanager
     async def loaded(
         self, inputs: Sequence[Input], beside: Sequence[int], values_bytes: int, owner: Owner
-    ) -> AsyncIterator[tuple[tuple[SharedBuffer, ...], tuple[SharedBuffer, ...]]]:
-        """The inputs' buffers, which nobody may write, and zeroed ones of the sizes `beside`, until the block ends.
+    ) -> AsyncIterator[Loaded]:
+        """The inputs' buffers, and ones of the sizes `beside`, until the block ends.
 
         Waits for memory. Raises TaskError where an object or the memory cannot be had.
         """
@@ -45,4 +59,5 @@ class InputLoader:
                 if lease.keep(given.weights, buffer):
                     allotment.keep(buffer)
             taken = iter(made)
-            yield tuple(next(taken) if buffer is None else buffer for buffer in held), tuple(others)
+            all_inputs = tuple(next(taken) if buffer is None else buffer for buffer in held)
+            yield Loaded(all_inputs, tuple(others), allotment)

@@ -113,6 +113,11 @@ class HostMemory:
             allotment.close()
             self._returned.set()
 
+    def give_back(self, buffer: SharedBuffer) -> None:
+        """One that was kept beyond its task's block."""
+        buffer.close()
+        self._returned.set()
+
     def _within_limit(self, size: int) -> int:
         return size if self._limit_bytes is None else min(size, self._limit_bytes)
 

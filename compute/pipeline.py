@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from compute.deadline import Deadline
-from compute.input_loader import InputLoader
+from compute.input_loader import InputLoader, Loaded
 from compute.inputs import Input, input_bytes, selected
 from compute.outputs import OutputPlan, Parts, Tensor, plan_outputs
 from compute.results import Results
@@ -33,16 +33,20 @@ class Fetched:
     """All that a run needs, in memory."""
 
     job: Job
-    inputs: tuple[SharedBuffer, ...]
-    outputs: SharedBuffer
+    loaded: Loaded
     tenant: Tenant
     """Whose worker computes it."""
     values_bytes: int
     """What its values take beside the buffers, as planned."""
 
     @property
+    def outputs(self) -> SharedBuffer:
+        (buffer,) = self.loaded.beside
+        return buffer
+
+    @property
     def planned_bytes(self) -> int:
-        return sum(buffer.size for buffer in (*self.inputs, self.outputs)) + self.values_bytes
+        return sum(buffer.size for buffer in (*self.loaded.inputs, self.outputs)) + self.values_bytes
 
 
 class Pipeline:
@@ -78,15 +82,26 @@ class Pipeline:
         held = sum(given.buffer_bytes for given in inputs)
         values = max(plan.peak_bytes - held, 0) if self._pool.on_host else 0
         sizes = [layout(plan.outputs)[1]]
-        async with self._loader.loaded(inputs, sizes, values, tenant) as (buffers, (outputs,)):
-            yield Fetched(job, buffers, outputs, tenant, values)
+        async with self._loader.loaded(inputs, sizes, values, tenant) as loaded:
+            yield Fetched(job, loaded, tenant, values)
 
-    async def run(self, fetched: Fetched, started: Callable[[], None]) -> list[Tensor]:
-        """The outputs, in the memory that was made for them."""
+    @asynccontextmanager
+    async def computed(
+        self, request: TaskRequest, counted: Callable[[int], None], started: Callable[[], None]
+    ) -> AsyncIterator[list[Tensor]]:
+        """The outputs. What they were computed from is given back before the block begins: storing may take long."""
+        with ExitStack() as stack:
+            async with self.fetched(request, counted) as fetched:
+                await self.run(fetched, started)
+                fetched.loaded.keep(fetched.outputs)
+                stack.callback(self._loader.memory.give_back, fetched.outputs)
+            specs = fetched.job.outputs
+            yield list(zip(specs, tensor_views(fetched.outputs.view, specs), strict=True))
+
+    async def run(self, fetched: Fetched, started: Callable[[], None]) -> None:
+        """Fill the outputs' buffer."""
         with self._loader.memory.margin.measured(lambda: self._pool.pid, fetched.planned_bytes):
-            await self._pool.run(fetched.job, fetched.inputs, fetched.outputs, started, fetched.tenant)
-        specs = fetched.job.outputs
-        return list(zip(specs, tensor_views(fetched.outputs.view, specs), strict=True))
+            await self._pool.run(fetched.job, fetched.loaded.inputs, fetched.outputs, started, fetched.tenant)
 
     async def store(
         self, request: TaskRequest, run: str, outputs: Sequence[Tensor], deadline: Deadline

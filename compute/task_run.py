@@ -86,12 +86,14 @@ class TaskRunner:
         def counted(compute_units: int) -> None:
             entry.compute_units = compute_units
 
+        def started() -> None:
+            self._enter(entry, Stage.RUNNING)
+
         async with deadline.enforce() as limit, self.places:
             deadline.check_margin()
             self._enter(entry, Stage.FETCHING)
             entry.begun_s = self.clock.monotonic()
-            async with self.pipeline.fetched(request, counted) as fetched:
-                outputs = await self.pipeline.run(fetched, lambda: self._enter(entry, Stage.RUNNING))
+            async with self.pipeline.computed(request, counted, started) as outputs:
                 deadline.check_margin()
                 deadline.storing(limit)
                 self._enter(entry, Stage.STORING)

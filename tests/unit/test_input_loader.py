@@ -68,9 +68,10 @@ class World:
     @asynccontextmanager
     async def task(self, *uris: str, owner: str = "ann", values_bytes: int = 0):
         inputs = [await self.given(uri) for uri in uris]
-        async with self.loader.loaded(inputs, [64], values_bytes, owner) as (buffers, (outputs,)):
+        async with self.loader.loaded(inputs, [64], values_bytes, owner) as loaded:
+            (outputs,) = loaded.beside
             assert outputs.size == 64
-            yield [bytes(buffer.view[:SIZE]) for buffer in buffers]
+            yield [bytes(buffer.view[:SIZE]) for buffer in loaded.inputs]
 
     async def run(self, *uris: str, **arguments: object) -> list[bytes]:
         async with self.task(*uris, **arguments) as loaded:

@@ -268,3 +268,20 @@ async def test_a_run_that_memory_did_not_suffice_for_fails_with_what_was_planned
         planned = 64 + 64 + PAGE
         assert status.result.error_message == f"no room for node sum; {planned} bytes were planned for this task"
         assert w.memory.promised_bytes == 0
+
+
+async def test_while_a_task_is_stored_it_holds_its_outputs_alone_and_others_are_told(tmp_path):
+    async with world(tmp_path, HostMemory(read=HandMachine(10))) as w:
+        w.pool.plan_of = Plan((SPEC,), 7, 6 * PAGE)
+        w.storage.after_puts.close()
+        first, second = w.request(), w.request()
+        await w.service.submit(first)
+        await w.reach(first.key, Stage.STORING)
+        assert w.memory.promised_bytes == 64
+        await w.service.submit(second)
+        await w.reach(second.key, Stage.STORING)  # the two would not fit beside each other
+        assert w.memory.promised_bytes == 2 * 64
+        w.storage.after_puts.open.set()
+        for request in (first, second):
+            assert (await w.end(request.key)).stage is Stage.DONE
+        assert w.memory.promised_bytes == 0

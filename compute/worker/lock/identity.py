@@ -55,11 +55,15 @@ def close_all_but(kept: Collection[int]) -> None:
 
 
 def limit_resources(*, cuda: bool) -> None:
-    """No core dump, no byte in any file; memory comes last, when what is there already can be counted."""
+    """No core dump, few descriptors; memory comes last, when what is there already can be counted."""
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, _MAX_DESCRIPTORS[cuda])
     prctl(PR_SET_DUMPABLE, 0)
+
+
+def grow_no_file() -> None:
+    """No byte in any file, nor in memory that is one: CUDA's driver makes such while it starts."""
+    _limit(resource.RLIMIT_FSIZE, 0)
 
 
 def limit_memory(more_bytes: int) -> None:

@@ -21,12 +21,13 @@ class Access(IntFlag):
     WRITE_FILE = 1 << 1
     READ_FILE = 1 << 2
     READ_DIR = 1 << 3
+    TRUNCATE = 1 << 14
     IOCTL_DEV = 1 << 15
 
 
 READ = Access.READ_FILE | Access.READ_DIR
 USE_DEVICE = Access.READ_FILE | Access.WRITE_FILE | Access.IOCTL_DEV
-_OF_A_FILE = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.IOCTL_DEV
+_OF_A_FILE = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
 
 _FILE_SYSTEM_BITS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """How many kinds of access to files each ABI knows; later ones know no more."""

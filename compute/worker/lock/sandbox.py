@@ -80,6 +80,8 @@ class Lock:
         if self._off:
             return
         identity.limit_resources(cuda=may_use_cuda)
+        if not may_use_cuda:
+            identity.grow_no_file()
         self._note(Part.NETWORK, identity.leave_network())
         self._note(Part.FILES, self._restrict(files.while_importing(cuda=may_use_cuda)))
 
@@ -87,6 +89,8 @@ class Lock:
         """In the process that runs graphs, while it has one thread. `memory_bytes`: what it may take in addition."""
         if self._off:
             return
+        if not cuda:
+            identity.grow_no_file()
         if memory_bytes is not None:
             identity.limit_memory(memory_bytes)
         identity.limit_threads()
@@ -98,6 +102,7 @@ class Lock:
         """For all threads that there are and will be."""
         if self._off:
             return Sandbox((), self._gaps)
+        identity.grow_no_file()
         why = seccomp.absent()
         if why is None:
             try:

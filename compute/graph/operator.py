@@ -68,11 +68,11 @@ class Additions(StrEnum):
     """What fixes the order in which a device adds, or picks among equals, and so the bytes of a result.
 
     On a CPU all of them give the same bytes for the same number of threads. With CUDA: FIXED by torch's kernel and
-    the shapes; LIBRARY by the algorithm that cuBLAS or torch's attention chooses for the shapes, the same on the same
-    device and versions; CUDNN by cuDNN, which may choose an algorithm that adds in any order unless torch tells it
-    not to; SCAN by how the blocks of a scan meet, so that floating-point results may differ in the last bits from
-    run to run unless torch's deterministic algorithms are on; TIES: by the kernel, but for which of several equal
-    elements it names.
+    the shapes; LIBRARY by the algorithm that cuBLAS or torch's attention chooses for the shapes, the same on the
+    same device and versions; CUDNN by what cuDNN chooses for the shapes among its deterministic algorithms, which
+    is all that the worker lets it; SCAN by how the blocks of a scan meet, so that floating-point results may
+    differ in the last bits from run to run unless torch's deterministic algorithms are on; TIES: by the kernel,
+    but for which of several equal elements it names.
     """
 
     FIXED = "fixed"

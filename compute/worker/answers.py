@@ -23,10 +23,12 @@ _ERRORS: Mapping[str, type[TaskError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To the request of this number; `error` where it failed."""
+    """To the request of this number; `error` where it failed. To a probe of a device: what it has free, whoever
+    uses it."""
 
     number: int
     error: TaskError | None = None
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Greeting:
     on_host: bool
     """It computes in this machine's own memory."""
     sandbox: Sandbox
+    free_bytes: int | None = None
+    """Of the device's memory, while this worker holds nothing in it; None on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,21 @@ def parse_answer(data: bytes) -> Answer | Greeting | Refusal:
     members = _members(parse_strict_json(data))
     if members.keys() == {"failed"}:
         return Refusal(_text(members["failed"]))
-    if members.keys() == {"device", "onHost", "sandbox"}:
-        return Greeting(_text(members["device"]), _flag(members["onHost"]), _sandbox(members["sandbox"]))
-    if not {"number"} <= members.keys() <= {"number", "error"}:
+    if members.keys() == {"device", "onHost", "sandbox", "freeBytes"}:
+        free = members["freeBytes"]
+        return Greeting(
+            _text(members["device"]),
+            _flag(members["onHost"]),
+            _sandbox(members["sandbox"]),
+            None if free is None else _count(free),
+        )
+    if not {"number"} <= members.keys() <= {"number", "error", "freeBytes"}:
         raise ValueError(f"an answer has the members {sorted(members)[:8]!a}")
-    return Answer(_count(members["number"]), _error(members["error"]) if "error" in members else None)
+    return Answer(
+        _count(members["number"]),
+        _error(members["error"]) if "error" in members else None,
+        _count(members["freeBytes"]) if "freeBytes" in members else None,
+    )
 
 
 def parse_plan(room: memoryview) -> Plan:

@@ -7,7 +7,7 @@ from typing import NoReturn
 import torch
 
 from compute.shared_memory import map_shared
-from compute.worker.device import choose_device, describe
+from compute.worker.device import choose_device, describe, free_bytes, settle
 from compute.worker.lock.calls import Profile
 from compute.worker.lock.identity import die_with
 from compute.worker.lock.kernel import name_this_process
@@ -59,6 +59,7 @@ def _become(
     if is_worker:
         torch.set_num_threads(options.threads or TORCHS_OWN_THREADS)
     device = choose_device(options.device) if is_worker else torch.device("cpu")
+    settle(device)
     loop = WorkerLoop(sock, stop_page, device, options.limits, OPERATIONS[role], options.max_running)
     if is_worker:
         loop.start_threads(lambda: warm_up_worker(device, options.limits))
@@ -72,6 +73,7 @@ def _become(
     return loop, {
         "device": describe(device),
         "onHost": device.type == "cpu",
+        "freeBytes": free_bytes(device),
         "sandbox": {"held": sandbox.held, "gaps": sandbox.gaps},
     }
 

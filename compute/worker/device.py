@@ -1,6 +1,7 @@
 """The device that the worker computes on: chosen by the setting, tried before it is trusted."""
 
 import os
+from contextlib import suppress
 
 import torch
 
@@ -8,6 +9,8 @@ from compute.worker.lock.identity import die_with
 from shared.errors import ConfigurationError
 
 PROBE_SIDE = 64
+KEPT_FROM_TENSORS_BYTES = 1 << 30
+"""Of a device: for what is no tensor, and for the process that is asked whether the device is well."""
 
 
 def sees_cuda() -> bool:
@@ -35,7 +38,28 @@ def choose_device(setting: str) -> torch.device:
             f"SPLITUP_DEVICE is {setting}, but torch {torch.__version__} sees {count} CUDA devices here; "
             "set it to cpu or auto, or install a torch with CUDA and the driver"
         )
-    return device
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def settle(device: torch.device) -> None:
+    """Once in a process, before it computes: as its dtypes say, the same each time, and with a limit of memory."""
+    if device.type != "cuda":
+        return
+    # TF32, which reads 10 bits of a float32's 23, is for products off by default and for convolutions on.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    # Not the algorithm that was fastest just now, nor one that adds in any order.
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    total = torch.cuda.get_device_properties(device).total_memory
+    kept = min(KEPT_FROM_TENSORS_BYTES, total // 8)
+    torch.cuda.set_per_process_memory_fraction(1 - kept / total, device)
+
+
+def use_in_this_thread(device: torch.device) -> None:
+    """Torch's current device is each thread's own; without this, memory of the first one would be taken too."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def describe(device: torch.device) -> str:
@@ -44,10 +68,19 @@ def describe(device: torch.device) -> str:
     return f"cpu ({torch.get_num_threads()} threads)"
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """Of the device's memory, whoever uses it; None on the host. Raises RuntimeError."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
 def release_memory(device: torch.device) -> None:
-    """What torch keeps for later is given back, in the one piece that the next task may need."""
+    """What torch keeps for later is given back, in the one piece that another process may need.
+
+    A device that cannot even do that says so when it is asked next.
+    """
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 @torch.inference_mode()

@@ -14,7 +14,24 @@ START_S = 120.0
 """A cold import of torch on a slow disk takes tens of seconds."""
 
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_HOME")
-_ENVIRONMENT_PREFIXES = ("PYTHON", "CUDA_", "NVIDIA_", "TORCH_", "PYTORCH_", "OMP_", "MKL_", "GOMP_", "KMP_")
+_ENVIRONMENT_PREFIXES = (
+    "PYTHON",
+    "CUDA_",
+    "CUBLAS_",
+    "CUDNN_",
+    "NVIDIA_",
+    "TORCH_",
+    "PYTORCH_",
+    "OMP_",
+    "MKL_",
+    "GOMP_",
+    "KMP_",
+)
+
+_UNLESS_SET = {
+    # Eight buffers of 4 MiB. Of no fixed size, cuBLAS's memory may change how it adds, and so the bytes of a product.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
 
 _FOR_A_LOCKED_IMPORT = {
     # numpy's own threads, which nothing here uses, would begin with its import; a fork must have one thread.
@@ -94,4 +111,4 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
     }
-    return given | _FOR_A_LOCKED_IMPORT
+    return _UNLESS_SET | given | _FOR_A_LOCKED_IMPORT

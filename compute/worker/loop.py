@@ -12,13 +12,13 @@ import torch
 
 from compute.graph.cost import compute_units
 from compute.graph.shapes import infer
-from compute.graph.steps import SPEC_DTYPES, TORCH_DTYPES
+from compute.graph.steps import SPEC_DTYPES, TORCH_DTYPES, first_line
 from compute.shared_memory import layout, map_shared
 from compute.specs import TensorSpec
-from compute.worker.device import probe, release_memory
+from compute.worker.device import free_bytes, probe, release_memory
 from compute.worker.graphs import GraphCache
 from compute.worker.lock.kernel import name_this_process
-from compute.worker.program import Program, Stopped
+from compute.worker.program import Program, Stopped, tells_of_no_memory
 from compute.worker.wire import (
     MAX_ERROR_CHARACTERS,
     Job,
@@ -57,6 +57,8 @@ class WorkerLoop:
         self._limits = limits
         self._graphs = GraphCache(limits, lambda graph: graph)
         self._programs = GraphCache(limits, Program)
+        self._running = 0
+        self._running_lock = threading.Lock()
         # A probe has a thread of its own: it is short and must not wait behind long runs.
         self._counts = {operation: max_running if operation is Operation.RUN else 1 for operation in operations}
         self._threads = {
@@ -88,9 +90,12 @@ class WorkerLoop:
             ]
             for fd in fds:
                 os.close(fd)
-            if operation is Operation.RUN and not has_begun:
-                has_begun = True
-                name_this_process("splitup-worker")
+            if operation is Operation.RUN:
+                with self._running_lock:
+                    self._running += 1
+                if not has_begun:
+                    has_begun = True
+                    name_this_process("splitup-worker")
             self._threads[operation].submit(self._answer, operation, request, views)
             del views  # or an idle worker would hold its last task's memory until the next one
 
@@ -99,19 +104,33 @@ class WorkerLoop:
         answer: Answer = {"number": request["number"]}
         try:
             work(views, self._stop_asked(request["stop"]))
+            if operation is Operation.PROBE and (free := free_bytes(self._device)) is not None:
+                answer["freeBytes"] = free
         except Stopped:
             pass  # whoever asked for it does not ask what came of it
         except TaskError as exc:
             answer["error"] = (exc.reason, str(exc)[:MAX_ERROR_CHARACTERS])
-        except (torch.OutOfMemoryError, MemoryError):  # outside of any operator, which names itself
-            answer["error"] = (OutOfMemory.__name__, f"no memory for the tensors of this task on {self._device}")
         except Exception as exc:  # noqa: BLE001 # the outermost loop of this thread: whatever it is, it is answered
-            answer["error"] = (ComputationFailed.__name__, f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS])
-        if answer.get("error", ("",))[0] == OutOfMemory.__name__:
+            answer["error"] = self._outside_of_operators(exc)
+        is_last = operation is Operation.RUN and self._was_last_running()
+        if is_last or answer.get("error", ("",))[0] == OutOfMemory.__name__:
+            # Before it is answered: with the answer, others count on the memory.
             release_memory(self._device)
         # The other side is gone, and so will this process be in a moment.
         with suppress(OSError):
             send_packet(self._sock, answer)
+
+    def _outside_of_operators(self, exc: Exception) -> tuple[str, str]:
+        """Reason and message; an operator names itself."""
+        if tells_of_no_memory(exc):
+            message = f"no memory for the tensors of this task on {self._device}: {first_line(exc)}"
+            return OutOfMemory.__name__, message
+        return ComputationFailed.__name__, f"{type(exc).__name__}: {exc}"[:MAX_ERROR_CHARACTERS]
+
+    def _was_last_running(self) -> bool:
+        with self._running_lock:
+            self._running -= 1
+            return self._running == 0
 
     def _stop_asked(self, slot: int) -> Callable[[], bool]:
         return lambda: self._stop_page[slot] != 0

@@ -9,8 +9,14 @@ from compute.graph.task_graph import Node, TaskGraph
 from compute.worker.indices import INDEXING, check_indices
 from shared.errors import ComputationFailed, InputMismatch, OutOfMemory
 
-_HOST_OUT_OF_MEMORY = "DefaultCPUAllocator"
-"""Torch has no type of its own for a host without memory; its allocator's name stands in the message."""
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Torch has a type of its own for what its allocator of a device's memory does not get, and none for a host without
+memory or for what libraries and the driver do not get. Their words stand in the message."""
 
 
 _FAILURES = (MemoryError, *TORCH_REFUSALS)
@@ -62,9 +68,14 @@ def _run_step(step: Step, values: Values, device: torch.device) -> Value:
         raise _task_error(exc, _described(step.node, values, exc)) from exc
 
 
+def tells_of_no_memory(exc: BaseException) -> bool:
+    return isinstance(exc, MemoryError | torch.OutOfMemoryError) or any(
+        word in str(exc) for word in _OUT_OF_MEMORY
+    )
+
+
 def _task_error(exc: Exception, message: str) -> ComputationFailed | OutOfMemory:
-    no_memory = isinstance(exc, MemoryError | torch.OutOfMemoryError) or _HOST_OUT_OF_MEMORY in str(exc)
-    return OutOfMemory(message) if no_memory else ComputationFailed(message)
+    return OutOfMemory(message) if tells_of_no_memory(exc) else ComputationFailed(message)
 
 
 def _described(node: Node, values: Values, exc: BaseException) -> str:

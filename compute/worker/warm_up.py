@@ -9,7 +9,7 @@ from compute.graph.document import parse_graph
 from compute.graph.shapes import infer
 from compute.graph.task_graph import TaskGraph
 from compute.specs import DType, TensorSpec
-from compute.worker.device import probe
+from compute.worker.device import probe, use_in_this_thread
 from compute.worker.program import Program
 from compute.worker.wire import Limits
 
@@ -44,7 +44,8 @@ def warm_up_planner(limits: Limits) -> None:
 
 
 def warm_up_worker(device: torch.device, limits: Limits) -> None:
-    """Raises RuntimeError where the device computes wrongly."""
+    """In each thread that computes. Raises RuntimeError where the device computes wrongly."""
+    use_in_this_thread(device)
     probe(device)
     Program(_graph(limits)).run([torch.zeros(_ELEMENTS, device=device)], lambda: False, device)
 

@@ -29,9 +29,16 @@ def test_an_answer_is_a_number_and_perhaps_an_error() -> None:
 
 
 def test_a_greeting_says_where_tensors_lie_whatever_the_device_is_called() -> None:
-    told = {"device": "cpu-like cuda:0", "onHost": False, "sandbox": {"held": [], "gaps": {}}}
+    told = {"device": "cpu-like cuda:0", "onHost": False, "sandbox": {"held": [], "gaps": {}}, "freeBytes": 7}
     greeting = parse_answer(json.dumps(told).encode())
     assert isinstance(greeting, Greeting) and not greeting.on_host
+    assert greeting.free_bytes == 7
+    greeting = parse_answer(json.dumps(told | {"freeBytes": None}).encode())
+    assert isinstance(greeting, Greeting) and greeting.free_bytes is None
+
+
+def test_a_probe_tells_what_the_device_has_free() -> None:
+    assert parse_answer(b'{"number": 3, "freeBytes": 7}') == Answer(3, None, 7)
 
 
 def test_an_error_of_no_known_kind_is_a_failed_computation_in_printable_words() -> None:
@@ -54,9 +61,13 @@ def test_an_error_of_no_known_kind_is_a_failed_computation_in_printable_words() 
         b'{"number": 1, "error": "no"}',
         b'{"number": 1, "error": ["OutOfMemory"]}',
         b'{"number": 1, "error": ["OutOfMemory", 5]}',
-        b'{"device": "cpu", "onHost": true, "sandbox": {"held": [], "gaps": {"courage": "none"}}}',
-        b'{"device": "cpu", "onHost": 1, "sandbox": {"held": [], "gaps": {}}}',
-        b'{"device": "cpu", "sandbox": {"held": [], "gaps": {}}}',
+        b'{"number": 1, "freeBytes": -1}',
+        b'{"number": 1, "freeBytes": null}',
+        b'{"device": "cpu", "onHost": true, "sandbox": {"held": [], "gaps": {"courage": "none"}}, "freeBytes": null}',
+        b'{"device": "cpu", "onHost": 1, "sandbox": {"held": [], "gaps": {}}, "freeBytes": null}',
+        b'{"device": "cpu", "onHost": false, "sandbox": {"held": [], "gaps": {}}, "freeBytes": 1.5}',
+        b'{"device": "cpu", "sandbox": {"held": [], "gaps": {}}, "freeBytes": null}',
+        b'{"device": "cpu", "onHost": true, "sandbox": {"held": [], "gaps": {}}}',
         b'{"number": NaN}',
         b"\xff",
         b"[" * 60_000,

@@ -38,6 +38,8 @@ class Fetched:
     """Whose worker computes it."""
     values_bytes: int
     """What its values take beside the buffers, as planned."""
+    device_bytes: int
+    """What all of it takes on a device with memory of its own, as planned; 0 on the host."""
 
     @property
     def outputs(self) -> SharedBuffer:
@@ -82,8 +84,11 @@ class Pipeline:
         held = sum(given.buffer_bytes for given in inputs)
         values = max(plan.peak_bytes - held, 0) if self._pool.on_host else 0
         sizes = [layout(plan.outputs)[1]]
+        # An output that is a view of something else is copied before it leaves the device.
+        on_device = 0 if self._pool.on_host else plan.peak_bytes + sizes[0]
+        self._pool.check_room(on_device)
         async with self._loader.loaded(inputs, sizes, values, tenant) as loaded:
-            yield Fetched(job, loaded, tenant, values)
+            yield Fetched(job, loaded, tenant, values, on_device)
 
     @asynccontextmanager
     async def computed(
@@ -101,7 +106,14 @@ class Pipeline:
     async def run(self, fetched: Fetched, started: Callable[[], None]) -> None:
         """Fill the outputs' buffer."""
         with self._loader.memory.margin.measured(lambda: self._pool.pid, fetched.planned_bytes):
-            await self._pool.run(fetched.job, fetched.loaded.inputs, fetched.outputs, started, fetched.tenant)
+            await self._pool.run(
+                fetched.job,
+                fetched.loaded.inputs,
+                fetched.outputs,
+                started,
+                fetched.tenant,
+                fetched.device_bytes,
+            )
 
     async def store(
         self, request: TaskRequest, run: str, outputs: Sequence[Tensor], deadline: Deadline

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from compute.worker.process import NotTaken, WorkerGone, WorkerProcess
 from compute.worker.spare import Spare
@@ -41,6 +42,13 @@ class Health:
             await self._tenancy.end_all()
         if answer.error is not None:
             raise answer.error
+
+    async def free_bytes(self) -> int | None:
+        """Of the device's memory, as the spare sees it; None on the host, or where nothing is said within PROBE_S."""
+        with suppress(TimeoutError, WorkerGone, NotTaken):
+            async with asyncio.timeout(PROBE_S), self._spare.held() as worker:
+                return (await worker.request(Operation.PROBE)).free_bytes
+        return None
 
     async def check_worker(self, worker: WorkerProcess) -> None:
         """For one in which a task failed: unless it computes as it should within PROBE_S, it is ended."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing, suppress
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Greeting
+from compute.worker.device_room import DeviceRoom
 from compute.worker.forks import ForkServer
 from compute.worker.gate import Gates
 from compute.worker.health import Health
@@ -15,7 +16,7 @@ from compute.worker.launcher import launch
 from compute.worker.lock.sandbox import Sandbox
 from compute.worker.options import WorkerOptions
 from compute.worker.planner import Planner
-from compute.worker.process import NotTaken, WorkerFailed, WorkerGone
+from compute.worker.process import NotTaken, WorkerFailed, WorkerGone, WorkerProcess
 from compute.worker.spare import RESTART, Spare
 from compute.worker.tenancy import Tenancy
 from compute.worker.tenants import Tenant
@@ -43,6 +44,7 @@ class WorkerPool:
         self._spare = Spare(Role.WORKER, self._told)
         self._tenancy = Tenancy(self._spare, options.max_running)
         self._health = Health(self._spare, self._tenancy)
+        self._room = DeviceRoom(lambda: self._health.free_bytes(), options.max_running)
         self._planner = Planner(plan_limit_s)
         self._greeted = asyncio.Event()
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
@@ -79,6 +81,10 @@ class WorkerPool:
         await self._greeted.wait()
         return await self._planner.plan(job, tenant)
 
+    def check_room(self, device_bytes: int) -> None:
+        """Raises OutOfMemory for a run that never fits on the device."""
+        self._room.check(device_bytes)
+
     async def run(
         self,
         job: Job,
@@ -86,15 +92,17 @@ class WorkerPool:
         outputs: SharedBuffer,
         started: Callable[[], None],
         tenant: Tenant,
+        device_bytes: int = 0,
     ) -> None:
-        """Compute `outputs` (laid out as `job.outputs`) from `inputs`. Calls `started` when a place is free.
+        """Compute `outputs` (laid out as `job.outputs`) from `inputs`. Calls `started` when there is a place, and
+        room for `device_bytes` on the device.
 
         Raises TaskError. When cancelled, it returns within STOP_S and a little, and the buffers are left alone.
         """
         data = encode_job(job)
         with closing(SharedBuffer("job", len(data))) as job_buffer:
             job_buffer.view[:] = data
-            await self._twice(tenant, [job_buffer, *inputs], outputs, started)
+            await self._twice(tenant, [job_buffer, *inputs], outputs, started, device_bytes)
 
     async def probe(self) -> None:
         """A small computation on the device. Raises WorkerGone, NotTaken or TaskError; see Health.check_device."""
@@ -102,6 +110,7 @@ class WorkerPool:
 
     def _told(self, told: Greeting | str) -> None:
         if isinstance(told, Greeting):
+            self._room.measured(told.free_bytes)
             if told.sandbox != self.sandbox:
                 if told.sandbox.core_gaps:
                     log.error("THE WORKER IS NOT LOCKED", extra=fields(sandbox=str(told.sandbox)))
@@ -131,11 +140,12 @@ class WorkerPool:
         given: Sequence[SharedBuffer],
         filled: SharedBuffer,
         started: Callable[[], None],
+        device_bytes: int,
     ) -> None:
         gate = self._gates.of(tenant)
         try:
             # The gate first: who waits at it takes no place that another tenant could use.
-            async with gate.beside(), self._place():
+            async with gate.beside(), self._place(device_bytes):
                 started()
                 return await self._once(tenant, given, filled)
         except WorkerGone as gone:
@@ -144,16 +154,16 @@ class WorkerPool:
                 raise _death(gone) from gone
         log.info("a task lost its worker and is done once more, alone")
         try:
-            async with gate.alone(), self._place():
+            async with gate.alone(), self._place(device_bytes):
                 await self._once(tenant, given, filled)
         except WorkerGone as gone:
             log.warning("a worker ended", extra=fields(how=str(gone)))
             raise _death(gone) from gone
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _place(self, device_bytes: int) -> AsyncIterator[None]:
         """Among those that run at once; after a failure it is kept until the device was looked at."""
-        async with self._runs:
+        async with self._runs, self._room.promised(device_bytes):
             try:
                 yield
             except (ComputationFailed, OutOfMemory, WorkerGone):
@@ -166,17 +176,23 @@ class WorkerPool:
         while True:
             worker = await self._tenancy.worker_for(tenant)
             try:
-                async with asyncio.timeout(self._run_limit_s):
-                    answer = await worker.request(Operation.RUN, given, filled)
+                return await self._in(worker, given, filled)
             except NotTaken:  # it ended a moment ago; nothing was begun
                 continue
-            except TimeoutError as exc:
-                raise ComputationFailed(f"the task computed for longer than {self._run_limit_s:g} s") from exc
-            if answer.error is None:
-                return
-            if isinstance(answer.error, ComputationFailed | OutOfMemory):
-                # The next task of this tenant must not pay for what this one did to its worker.
-                await self._health.check_worker(worker)
+            finally:
+                if not worker.alive:
+                    self._room.doubt()
+
+    async def _in(self, worker: WorkerProcess, given: Sequence[SharedBuffer], filled: SharedBuffer) -> None:
+        try:
+            async with asyncio.timeout(self._run_limit_s):
+                answer = await worker.request(Operation.RUN, given, filled)
+        except TimeoutError as exc:
+            raise ComputationFailed(f"the task computed for longer than {self._run_limit_s:g} s") from exc
+        if isinstance(answer.error, ComputationFailed | OutOfMemory):
+            # The next task of this tenant must not pay for what this one did to its worker.
+            await self._health.check_worker(worker)
+        if answer.error is not None:
             raise answer.error
 
 

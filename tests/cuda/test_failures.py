@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from compute.worker.wire import Job, Limits
 from shared.errors import ComputationFailed, OutOfMemory, TaskError
 from tests.hostile.hostile_worker import Deed
 from tests.hostile.pool import do, hostile_pool
-from tests.integration.compute_tasks import call, floats, ref, tensor
+from tests.integration.compute_process import compute_process
+from tests.integration.compute_tasks import add_task, call, floats, ref, request, tensor
 from tests.integration.test_compute_worker import add_job, package, run, worker_pool
 
 pytestmark = pytest.mark.timeout(600)
@@ -22,19 +24,23 @@ SUM = [struct.pack("<3f", 11, 22, 33)]
 HANGS_S = 5.0
 KEPT_FREE_BYTES = 2 << 30
 """For the contexts of the workers that there are."""
+HELD = 1 << 29
+"""Elements of float32 in each of two inputs: with their sum 6 GB of the device."""
+
+
+SQUARE = {
+    "inputs": [tensor("x", [1, "n"]), tensor("y", ["m", 1])],
+    "nodes": [
+        call("table", "aten.add.Tensor", self=ref("x"), other=ref("y")),
+        call("all", "aten.sum.dim_IntList", self=ref("table"), dim=[0, 1]),
+    ],
+    "outputs": [ref("all")],
+}
+"""A table of side x side, added up again: 4 x side^2 bytes of the device, and few of the host."""
 
 
 def square_job(side: int) -> Job:
-    """A table of side x side, added up again: 4 x side^2 bytes of the device, and few of the host."""
-    graph = {
-        "inputs": [tensor("x", [1, "n"]), tensor("y", ["m", 1])],
-        "nodes": [
-            call("table", "aten.add.Tensor", self=ref("x"), other=ref("y")),
-            call("all", "aten.sum.dim_IntList", self=ref("table"), dim=[0, 1]),
-        ],
-        "outputs": [ref("all")],
-    }
-    return Job(package(graph), ((floats(1, side),), (floats(side, 1),)))
+    return Job(package(SQUARE), ((floats(1, side),), (floats(side, 1),)))
 
 
 async def test_a_task_without_room_on_the_device_fails_with_the_numbers_and_the_next_one_runs() -> None:
@@ -81,3 +87,36 @@ async def test_after_a_crash_or_a_hang_a_new_worker_takes_the_next_task(deed: De
         assert len(await do(pool, Deed.NOTHING)) == 1
         assert pool.pid != before
         assert not pool.on_host
+
+
+async def test_after_a_crash_nothing_begins_until_the_device_has_its_memory_again() -> None:
+    async with hostile_pool("cuda", limits=LIMITS) as pool:
+        await do(pool, Deed.NOTHING)
+        free, _ = torch.cuda.mem_get_info()
+        crash = struct.pack("<f", Deed.CRASH) + bytes(4 * (HELD - 1))
+        with pytest.raises(ComputationFailed, match="SIGSEGV"):
+            await run(pool, add_job(HELD), [crash, bytes(4 * HELD)])
+        begun: list[int] = []
+        await run(pool, add_job(3), [bytes(12)] * 2, started=lambda: begun.append(torch.cuda.mem_get_info()[0]))
+        # What is not there again is at most what another worker's context takes.
+        assert begun[0] > free - KEPT_FREE_BYTES
+
+
+async def test_what_never_fits_on_the_device_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    _, total = torch.cuda.mem_get_info()
+    side = int((total / 4) ** 0.5) + 1
+    # So that only the device's own memory stands in the way.
+    settings = {"max_task_bytes": 1 << 44, "max_compute_units": 1 << 40}
+    with compute_process(tmp_path, device="cuda", **settings) as compute:
+        inputs = [
+            compute.put_tensor("row", floats(1, side), bytes(4 * side)),
+            compute.put_tensor("column", floats(side, 1), bytes(4 * side)),
+        ]
+        body = request(compute.put_package(SQUARE), inputs)
+        compute.post(body)
+        status = compute.ended(body)
+        assert status["reason"] == "OutOfMemory"
+        assert "bytes on the device, which has" in status["result"]["errorMessage"]
+        follows = add_task(compute)
+        compute.post(follows)
+        assert compute.ended(follows)["stage"] == "done"

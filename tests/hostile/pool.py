@@ -11,13 +11,14 @@ import pytest
 
 from compute.worker import launcher
 from compute.worker.pool import WorkerPool
+from compute.worker.wire import Limits
 from tests.hostile import hostile_worker
 from tests.hostile.hostile_worker import Deed
-from tests.integration.test_compute_worker import add_job, run, worker_pool
+from tests.integration.test_compute_worker import LIMITS, add_job, run, worker_pool
 
 
 @asynccontextmanager
-async def hostile_pool(device: str = "cpu") -> AsyncIterator[WorkerPool]:
+async def hostile_pool(device: str = "cpu", limits: Limits = LIMITS) -> AsyncIterator[WorkerPool]:
     real = launcher._command
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -25,7 +26,7 @@ async def hostile_pool(device: str = "cpu") -> AsyncIterator[WorkerPool]:
             "_command",
             lambda *given: [sys.executable, "-m", hostile_worker.__name__, *real(*given)[3:]],
         )
-        async with worker_pool(device=device) as pool:
+        async with worker_pool(device=device, limits=limits) as pool:
             yield pool
 
 

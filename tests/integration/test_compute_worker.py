@@ -6,6 +6,7 @@ import json
 import os
 import random
 import struct
+from collections.abc import Callable
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
@@ -39,7 +40,13 @@ def package(graph: dict[str, object]) -> bytes:
     return json.dumps(FORMAT | graph).encode()
 
 
-async def run(pool: WorkerPool, job: Job, inputs: list[bytes], tenant: str = "one") -> list[bytes]:
+async def run(
+    pool: WorkerPool,
+    job: Job,
+    inputs: list[bytes],
+    tenant: str = "one",
+    started: Callable[[], None] = lambda: None,
+) -> list[bytes]:
     """The outputs' bytes; `inputs` are the bytes of each input buffer."""
     plan = await pool.plan(job, tenant)
     job = Job(job.package, job.inputs, plan.outputs)
@@ -48,7 +55,7 @@ async def run(pool: WorkerPool, job: Job, inputs: list[bytes], tenant: str = "on
         for buffer, data in zip(buffers, inputs, strict=True):
             buffer.view[:] = data
         outputs = stack.enter_context(closing(SharedBuffer("outputs", layout(plan.outputs)[1])))
-        await pool.run(job, buffers, outputs, lambda: None, tenant)
+        await pool.run(job, buffers, outputs, started, tenant)
         return [bytes(view) for view in tensor_views(outputs.view, plan.outputs)]
 
 

@@ -88,7 +88,10 @@ class HandPool:
     async def plan(self, _job, _tenant):
         return self.plan_of
 
-    async def run(self, _job, inputs, outputs, started, _tenant):
+    def check_room(self, _device_bytes):
+        pass
+
+    async def run(self, _job, inputs, outputs, started, _tenant, _device_bytes):
         started()
         self.run_count += 1
         await self.runs.pass_by()

@@ -19,6 +19,8 @@ PATIENCE_S = 60
 class Worker:
     """Its requests wait until they are told what comes of them."""
 
+    alive = True
+
     def __init__(self) -> None:
         self.requests: list[asyncio.Future[Answer]] = []
         self.stopped = 0

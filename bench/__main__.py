@@ -5,11 +5,11 @@ import sys
 
 import uvloop
 
-from bench import compute, listener
+from bench import compute, cuda, listener
 from bench.lines import save, table
 from bench.machine import machine
 
-CHAPTERS = {"listener": listener.measure, "compute": compute.measure}
+CHAPTERS = {"listener": listener.measure, "compute": compute.measure, "cuda": cuda.measure}
 
 
 def main() -> None:

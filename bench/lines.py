@@ -32,7 +32,8 @@ class Line:
 
     line: str
     unit: str
-    ours: float
+    ours: float | None
+    """None: it could not be measured, and the unit says why."""
     bare: float | None = None
     peer: float | None = None
     goal: Goal | None = None
@@ -43,7 +44,7 @@ class Line:
     @property
     def ratio(self) -> float | None:
         divisor = self.bare if self.bare is not None else self.peer
-        return self.ours / divisor if divisor else None
+        return self.ours / divisor if divisor and self.ours is not None else None
 
     @property
     def met(self) -> bool | None:
@@ -67,8 +68,10 @@ class Line:
 
 
 def save(chapter: str, lines: Sequence[Line], path: Path = RESULTS) -> None:
-    """Replace the chapter's lines; those of the others stay."""
+    """Replace the chapter's lines; those of the others stay. What was not measured takes no figure away."""
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    if all(line.ours is None for line in lines) and any(row["chapter"] == chapter for row in kept):
+        return
     rows = [row for row in kept if row["chapter"] != chapter] + [line.as_row(chapter) for line in lines]
     path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -6,9 +6,11 @@ from types import ModuleType
 
 import pytest
 
+from bench import cuda
 from bench.compute import MODULES
 from bench.lines import Goal, Line, save, table
 from bench.listener import ALONE
+from tests.cuda.device import no_device
 from tests.needs import absent
 
 
@@ -19,6 +21,17 @@ async def test_each_line_without_a_chain_runs(module: ModuleType) -> None:
     if not lines:
         absent(f"{module.__name__} has no line without what its docstring names")
     assert all(line.ours is not None for line in lines)
+
+
+async def test_a_devices_lines_are_measured_or_say_that_there_is_no_device() -> None:
+    lines = await cuda.measure(is_tiny=True)
+    assert len(lines) == sum(len(module.LINES) for module in cuda.MODULES)
+    if no_device() is None:
+        assert all(line.ours is not None for line in lines)
+    else:
+        assert {line.unit for line in lines} == {"not measured here: no CUDA device"}
+        assert {line.ours for line in lines} == {line.met for line in lines} == {None}
+        assert "no CUDA device" in table(lines)
 
 
 def test_a_goal_is_of_our_figure_or_of_its_ratio_to_the_bare_one() -> None:
@@ -37,6 +50,14 @@ def test_a_chapter_replaces_its_own_lines_only(tmp_path: Path) -> None:
     rows = json.loads(path.read_text())
     assert [(row["chapter"], row["line"]) for row in rows] == [("compute", "other"), ("listener", "new")]
     assert set(rows[0]) == {"chapter", "line", "unit", "ours", "bare", "peer", "ratio", "goal", "met"}
+
+
+def test_what_could_not_be_measured_takes_no_figure_away(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    save("cuda", [Line("busy", "not measured here: no CUDA device", None)], path)
+    save("cuda", [Line("busy", "of the time", 0.9)], path)
+    save("cuda", [Line("busy", "not measured here: no CUDA device", None)], path)
+    assert [row["ours"] for row in json.loads(path.read_text())] == [0.9]
 
 
 def test_the_table_says_why_a_goal_is_not_reached() -> None:

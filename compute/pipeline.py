@@ -48,7 +48,9 @@ class Fetched:
 
     @property
     def planned_bytes(self) -> int:
-        return sum(buffer.size for buffer in (*self.loaded.inputs, self.outputs)) + self.values_bytes
+        """Where it computes: on the device, or on the host."""
+        on_host = sum(buffer.size for buffer in (*self.loaded.inputs, self.outputs)) + self.values_bytes
+        return self.device_bytes or on_host
 
 
 class Pipeline:

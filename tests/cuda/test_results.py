@@ -22,8 +22,9 @@ pytestmark = pytest.mark.timeout(600)
 DTYPES = (DType.FLOAT32, DType.BFLOAT16)
 TOLERANCE = {DType.FLOAT32: 1e-4, DType.BFLOAT16: 3e-2}
 """Of the largest element: sums of a few dozen terms in another order."""
-EXACT = 2e-6
-"""Of the largest element: float32 through and through; TF32, which reads 10 bits of each factor, is far beyond."""
+EXACT = 3e-5
+"""Of the largest element: a sum of two thousand products in float32 is off by some 2e-6 in any order, and one of
+factors with TF32's 10 bits by 3e-4."""
 SAME_BYTES = (Additions.FIXED, Additions.LIBRARY)
 
 

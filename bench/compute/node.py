@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from itertools import count, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Final
 
 import torch
@@ -28,6 +29,8 @@ PREFIX: Final = parse_prefix("s3://bench/in")
 OWNER: Final = Requester(REQUESTER)
 BEFORE: Final = 5
 """Tasks that are not counted: connections, plans and pages come with them."""
+PATIENCE_S: Final = 120.0
+"""For one answer: what does not come is a failure, not a wait for ever."""
 _STEPS: Final = {Stage.FETCHING: "GET", Stage.RUNNING: "run", Stage.STORING: "PUT"}
 _numbers = count(1)
 
@@ -55,9 +58,9 @@ def medians(work: Work, objects: Objects, tasks: int) -> tuple[Times, Times]:
     torch.set_num_threads(1)
     ours, bare = [], []
     try:
-        with serving(objects) as port, _compute_on(port) as process:
-            api = HTTPConnection("127.0.0.1", process.port)
-            by_hand = HTTPConnection("127.0.0.1", port)
+        with serving(objects) as port, compute_on(port) as process:
+            api = HTTPConnection("127.0.0.1", process.port, timeout=PATIENCE_S)
+            by_hand = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
             for _ in range(BEFORE + tasks):
                 ours.append(_through_compute(api, work))
                 bare.append(_by_hand(by_hand, work))
@@ -65,28 +68,31 @@ def medians(work: Work, objects: Objects, tasks: int) -> tuple[Times, Times]:
             by_hand.close()
     finally:
         torch.set_num_threads(threads)
-    return _medians(ours[BEFORE:]), _medians(bare[BEFORE:])
+    return of_each(ours[BEFORE:]), of_each(bare[BEFORE:])
 
 
-def _medians(times: Sequence[Mapping[str, float]]) -> Times:
+def of_each(times: Sequence[Mapping[str, float]]) -> Times:
+    """Of each step its median."""
     return {name: statistics.median(each[name] for each in times) for name in times[0]}
 
 
 @contextmanager
-def _compute_on(port: int) -> Iterator[ComputeProcess]:
+def compute_on(port: int, **more: object) -> Iterator[ComputeProcess]:
+    """A compute process whose storage is the server at `port`."""
     os.environ.update(CREDENTIALS)
     settings = {
         "s3_endpoint_url": f"http://127.0.0.1:{port}",
         "allowed_prefixes": PREFIX,
         "output_prefix": "s3://bench/out",
+        **more,
     }
     with TemporaryDirectory() as folder, compute_process(Path(folder), **settings) as process:
         yield process
 
 
-def _through_compute(api: HTTPConnection, work: Work) -> Times:
+def posted(api: HTTPConnection, work: Work, **headers: str) -> str:
+    """The path of a new task."""
     number = next(_numbers)
-    path = f"/api/task/bench/{number}"
     body = {
         "executionId": "bench",
         "taskId": str(number),
@@ -96,20 +102,37 @@ def _through_compute(api: HTTPConnection, work: Work) -> Times:
         "requester": OWNER,
         "attempt": 1,
     }
-    begun = time.perf_counter()
-    _asked(api, "POST", "/api/task", json.dumps(body).encode())
+    _asked(api, "POST", "/api/task", json.dumps(body).encode(), headers)
+    return f"/api/task/bench/{number}"
+
+
+def ended(api: HTTPConnection, path: str) -> Times:
+    """Waits until it is done: its stages, without `all`. Raises RuntimeError where it failed."""
     status = json.loads(_asked(api, "GET", f"{path}?wait=60"))
-    whole = time.perf_counter() - begun
-    _asked(api, "DELETE", f"{path}?attempt=1&acknowledge=paid")
     if status["stage"] != Stage.DONE:
         raise RuntimeError(f"the task ended so: {status}")
     spans = pairwise((stage["stage"], stage["at"]) for stage in status["stages"])
     lasted = {stage: (until - since) * 1000 for (stage, since), (_, until) in spans}
-    return {name: lasted[stage] for stage, name in _STEPS.items()} | {"all": whole * 1000}
+    return {name: lasted[stage] for stage, name in _STEPS.items()}
 
 
-def _asked(api: HTTPConnection, method: str, path: str, body: bytes = b"") -> bytes:
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+def acknowledge(api: HTTPConnection, path: str) -> None:
+    _asked(api, "DELETE", f"{path}?attempt=1&acknowledge=paid")
+
+
+def _through_compute(api: HTTPConnection, work: Work) -> Times:
+    begun = time.perf_counter()
+    path = posted(api, work)
+    stages = ended(api, path)
+    whole = time.perf_counter() - begun
+    acknowledge(api, path)
+    return stages | {"all": whole * 1000}
+
+
+def _asked(
+    api: HTTPConnection, method: str, path: str, body: bytes = b"", more: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json", **more}
     api.request(method, path, body, headers)
     answer = api.getresponse()
     content = answer.read()

@@ -1,4 +1,4 @@
-"""The server, our storage on it, bare sockets beside it, and peers where they are installed."""
+"""The server, our storage on it, bare sockets beside it, and how ways of moving bytes are compared."""
 
 import json
 import os
@@ -8,10 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from bench.compute.objects import OBJECT, Objects, path_of
 from compute.storage.s3 import S3Storage
@@ -20,13 +19,24 @@ from shared.uris import parse_prefix
 BARE_CONNECTIONS = 2
 BARE_RANGE_BYTES = 32 << 20
 MOVED_AT_ONCE = 4 << 20
+Way = Callable[[], Awaitable[object]]
+"""Moves all of the bytes once."""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
 
 
 @contextmanager
-def serving(objects: Objects, tls: tuple[Path, Path] | None = None) -> Iterator[int]:
-    """The port of a server that holds them; with TLS by a certificate and its key."""
-    command = [sys.executable, "-m", "bench.compute.object_server", json.dumps(objects), *map(str, tls or ())]
+def serving(
+    objects: Objects, tls: tuple[Path, Path] | None = None, bytes_per_s: float | None = None
+) -> Iterator[int]:
+    """The port of a server that holds them; with TLS by a certificate and its key.
+
+    `bytes_per_s`: what all its connections move together in each direction; None is no limit.
+    """
+    command = [sys.executable, "-m", "bench.compute.object_server", json.dumps(objects)]
+    if tls is not None:
+        command += ["--tls", *map(str, tls)]
+    if bytes_per_s is not None:
+        command += ["--bytes-per-s", str(bytes_per_s)]
     given = tuple(objects.values())
     with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=given) as process:
         for descriptor in given:
@@ -47,32 +57,6 @@ def our_storage(port: int, scheme: str = "http") -> Iterator[S3Storage]:
         yield storage
     finally:
         storage.close()
-
-
-def boto3_client(port: int) -> Any:
-    import boto3  # noqa: PLC0415 # a peer only
-    from botocore.config import Config  # noqa: PLC0415
-
-    os.environ.update(CREDENTIALS)
-    config = Config(s3={"addressing_style": "path"})
-    return boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1", config=config)
-
-
-def obstore_of(port: int) -> Any | None:
-    """None where it is not installed: it is a peer, no dependency."""
-    try:
-        from obstore.store import S3Store  # noqa: PLC0415
-    except ImportError:
-        return None
-    return S3Store(
-        "bench",
-        endpoint=f"http://127.0.0.1:{port}",
-        virtual_hosted_style_request=False,
-        access_key_id="bench",
-        secret_access_key="bench",  # noqa: S106 # of a server that checks none
-        region="us-east-1",
-        client_options={"allow_http": True},
-    )
 
 
 def bare_get(port: int, view: memoryview, tls: ssl.SSLContext | None = None) -> None:
@@ -128,9 +112,7 @@ def _over_connections(
         thread.join()
 
 
-async def best_gb_per_s(
-    ways: dict[str, Callable[[], Awaitable[object]]], size: int, rounds: int
-) -> dict[str, float]:
+async def best_gb_per_s(ways: Mapping[str, Way], size: int, rounds: int) -> dict[str, float]:
     """Of each way the best of its rounds, in turn: what else runs on the machine only ever takes away."""
     best = dict.fromkeys(ways, 0.0)
     for _ in range(rounds):

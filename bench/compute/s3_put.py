@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
 
-from bench.compute.s3 import bare_put, best_gb_per_s, boto3_client, our_storage, serving
+from bench.compute.s3 import Way, bare_put, best_gb_per_s, our_storage, serving
+from bench.compute.s3_peers import Peer, beside, boto3_client
 from bench.lines import Goal, Line
 from bench.machine import machine
 from shared.uris import parse_object_uri
@@ -20,14 +20,14 @@ async def measure(*, is_tiny: bool) -> list[Line]:
     uri = parse_object_uri(f"s3://bench/out/{hashlib.sha256(view).hexdigest()}.safetensors")
     with serving({}) as port, our_storage(port) as storage:
         client = boto3_client(port)
-        ways: dict[str, Callable[[], Awaitable[object]]] = {
+        put_object = Peer(lambda: asyncio.to_thread(client.put_object, Bucket="bench", Key="o", Body=view.obj))
+        peers = {"boto3's put_object": put_object}
+        ways: dict[str, Way] = {
             "ours": lambda: storage.put_new(uri, [view]),
             "bare": lambda: asyncio.to_thread(bare_put, port, view),
-            "boto3": lambda: asyncio.to_thread(client.put_object, Bucket="bench", Key="o", Body=view.obj),
+            **peers,
         }
         best = await best_gb_per_s(ways, size, 1 if is_tiny else ROUNDS)
     unit = f"GB/s, {size >> 20} MiB, {machine()}"
-    return [
-        Line("tensor to S3", unit, best["ours"], bare=best["bare"], goal=Goal("ratio", ">=", 0.8)),
-        Line("tensor to S3 beside boto3's put_object", unit, best["ours"], peer=best["boto3"]),
-    ]
+    line = Line("tensor to S3", unit, best["ours"], bare=best["bare"], goal=Goal("ratio", ">=", 0.8))
+    return [line, *beside(line, peers, best, {})]

@@ -6,7 +6,7 @@ import json
 import torch
 
 from bench.compute.node import OWNER, PREFIX, Times, Work, medians
-from bench.compute.objects import Captured, path_of
+from bench.compute.objects import Captured, Objects, path_of
 from bench.lines import Goal, Line
 from bench.machine import machine
 from requester.publish import publish_package, publish_tensors
@@ -19,7 +19,8 @@ ELEMENTS = 1024
 LIMIT = "Stages that have a bare figure beside them say where it goes; the rest is HTTP, the queue and the disk."
 
 
-async def measure(*, is_tiny: bool) -> list[Line]:
+async def sum_of_two() -> tuple[Objects, Work]:
+    """What lies in storage for it, and the task."""
     captured = Captured()
     model_id = await publish_package(captured, PREFIX, OWNER, json.dumps(FORMAT | ADD).encode())
     tensors = [torch.rand(ELEMENTS), torch.rand(ELEMENTS)]
@@ -32,7 +33,12 @@ async def measure(*, is_tiny: bool) -> list[Line]:
         dtype=torch.float32,
         shapes=[(ELEMENTS,), (ELEMENTS,)],
     )
-    ours, bare = await asyncio.to_thread(medians, work, captured.objects, TINY_TASKS if is_tiny else TASKS)
+    return captured.objects, work
+
+
+async def measure(*, is_tiny: bool) -> list[Line]:
+    objects, work = await sum_of_two()
+    ours, bare = await asyncio.to_thread(medians, work, objects, TINY_TASKS if is_tiny else TASKS)
     beyond = Line(
         "small task, POST to outputs stored, beyond bare GET + run + PUT",
         f"ms, {machine()}",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 RESULTS: Final = Path(__file__).with_name("results.json")
+REASON_CHARACTERS: Final = 200
 HEADINGS: Final = ("line", "unit", "ours", "bare", "peer", "ratio", "goal", "met")
 
 
@@ -53,6 +54,11 @@ class Line:
         figure = self.ours if self.goal.of == "ours" else self.ratio
         return figure is not None and self.goal.is_met(figure)
 
+    def __str__(self) -> str:
+        figures = {"ours": self.ours, "bare": self.bare, "peer": self.peer, "ratio": self.ratio}
+        known = [f"{name} {_rounded(figure):g}" for name, figure in figures.items() if figure is not None]
+        return f"{self.line}: {', '.join([*known, self.unit])}"
+
     def as_row(self, chapter: str) -> dict[str, Any]:
         return {
             "chapter": chapter,
@@ -65,6 +71,11 @@ class Line:
             "goal": None if self.goal is None else str(self.goal),
             "met": self.met,
         }
+
+
+def not_measured(what: str, why: BaseException) -> Line:
+    reason = " ".join(str(why).split())[:REASON_CHARACTERS]
+    return Line(what, f"not measured: {type(why).__name__}: {reason}", None)
 
 
 def save(chapter: str, lines: Sequence[Line], path: Path = RESULTS) -> None:

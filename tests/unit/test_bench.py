@@ -1,15 +1,21 @@
 """The benchmark's lines run, at sizes that measure nothing: no test depends on how fast anything is."""
 
 import json
+import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from bench import cuda
-from bench.compute import MODULES
+from bench.compute.chapter import MODULES
+from bench.compute.link import Link
+from bench.compute.s3_peers import Peer, beside
 from bench.lines import Goal, Line, save, table
 from bench.listener import ALONE
+from bench.modules import lines_of
+from bench.peers import PEERS, missing_peers
+from bench.plot import drawn, goal_of_ratio
 from tests.cuda.device import no_device
 from tests.needs import absent
 
@@ -63,3 +69,66 @@ def test_what_could_not_be_measured_takes_no_figure_away(tmp_path: Path) -> None
 def test_the_table_says_why_a_goal_is_not_reached() -> None:
     missed = Line("send", "ms", 9.0, goal=Goal("ours", "<=", 5.0), limit="The disk takes 8 ms.")
     assert "Not reached: send. The disk takes 8 ms." in table([missed])
+
+
+async def test_a_module_that_fails_leaves_a_line_that_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    async def fails() -> list[Line]:
+        raise RuntimeError("the server\nis gone")
+
+    (line,) = await lines_of(ModuleType("bench.compute.s3_get"), fails)
+    assert (line.line, line.ours, line.met) == ("s3_get", None, None)
+    assert "| s3_get | not measured: RuntimeError: the server is gone |" in table([line])
+    told = capsys.readouterr().err
+    assert "s3_get …" in told and "the server is gone" in told
+
+
+async def test_a_peer_that_fails_is_left_alone_and_told_of_beside_the_others() -> None:
+    calls = []
+
+    async def fails() -> None:
+        calls.append("once")
+        raise OSError("no such host")
+
+    async def moves() -> None:
+        pass
+
+    peers = {"slow": Peer(moves), "broken": Peer(fails)}
+    for _ in range(3):
+        for peer in peers.values():
+            await peer()
+    ours = Line("S3 to tensor", "GB/s", 2.0, bare=2.1)
+    slow, broken = beside(ours, peers, {"slow": 1.0, "broken": 9.0}, {"slow": Goal("ratio", ">=", 3)})
+    assert calls == ["once"]
+    assert (slow.line, slow.ratio, slow.met) == ("S3 to tensor beside slow", 2.0, False)
+    assert broken.ours is None and "no such host" in broken.unit
+
+
+def test_a_peer_that_is_missing_is_named_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.peers.is_installed", lambda module: module != "obstore")
+    missing = missing_peers()
+    assert missing is not None and "obstore" in missing and "pip install -e '.[bench]'" in missing
+    assert "LitServe" not in missing
+    monkeypatch.setattr("bench.peers.is_installed", lambda module: module in PEERS)
+    assert missing_peers() is None
+
+
+def test_a_link_carries_no_more_than_its_speed_for_all_together() -> None:
+    link = Link(bytes_per_s=1_000_000)
+    begun = time.monotonic()
+    for _ in range(10):
+        link.passed(10_000)
+    assert time.monotonic() - begun >= 0.1
+    assert link.piece(10**9) < 10**6 and Link(None).piece(10**9) == 10**9
+
+
+def test_the_picture_has_the_lines_with_a_ratio_and_their_goals() -> None:
+    lines = [
+        Line("read", "GB/s", 2.0, bare=2.0, goal=Goal("ratio", ">=", 0.9)),
+        Line("memory", "MB", 2.0, goal=Goal("ours", "<=", 3)),
+        Line("sent", "ms", 2.0, peer=1.0),
+    ]
+    chapters = drawn([line.as_row(chapter) for chapter in ("listener", "compute") for line in lines])
+    assert list(chapters) == ["compute", "listener"]
+    assert [row["line"] for row in chapters["compute"]] == ["read", "sent"]
+    assert [goal_of_ratio(row) for row in chapters["compute"]] == [(">=", 0.9), None]
+    assert goal_of_ratio(lines[1].as_row("compute")) is None

@@ -57,6 +57,8 @@ class Workspace(StrEnum):
 
     NONE = "none"
     CASTS = "casts"
+    SUMS = "sums"
+    COPY = "copy"
     COPIES = "copies"
     PRODUCT = "product"
     ATTENTION = "attention"

@@ -98,7 +98,7 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
     ),
     (
         Cost.REDUCED,
-        Workspace.CASTS,
+        Workspace.SUMS,
         Additions.FIXED,
         """
         sum.default(Tensor self, *, dtype? dtype=)
@@ -113,11 +113,18 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
     ),
     (
         Cost.STATISTICS,
-        Workspace.CASTS,
+        Workspace.COPY,
         Additions.FIXED,
         """
         argmax.default(Tensor self, int? dim=, bool keepdim=)
         argmin.default(Tensor self, int? dim=, bool keepdim=)
+        """,
+    ),
+    (
+        Cost.STATISTICS,
+        Workspace.SUMS,
+        Additions.FIXED,
+        """
         any.default(Tensor self)
         any.dim(Tensor self, int dim, bool keepdim=)
         all.default(Tensor self)
@@ -172,21 +179,35 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
     ),
     (
         Cost.MOVED,
-        Workspace.CASTS,
+        Workspace.NONE,
         Additions.FIXED,
         """
-        reshape.default(Tensor self, size[] shape)
         transpose.int(Tensor self, int dim0, int dim1)
         permute.default(Tensor self, int[] dims)
         unsqueeze.default(Tensor self, int dim)
         squeeze.dim(Tensor self, int dim)
         squeeze.dims(Tensor self, int[] dim)
         expand.default(Tensor self, size[] size)
-        repeat.default(Tensor self, size[] repeats)
-        flip.default(Tensor self, int[] dims)
         slice.Tensor(Tensor self, int dim=, int? start=, int? end=, int step=)
         select.int(Tensor self, int dim, int index)
+        """,
+    ),
+    (
+        Cost.MOVED,
+        Workspace.CASTS,
+        Additions.FIXED,
+        """
+        reshape.default(Tensor self, size[] shape)
+        repeat.default(Tensor self, size[] repeats)
+        flip.default(Tensor self, int[] dims)
         constant_pad_nd.default(Tensor self, int[] pad, number value=)
+        """,
+    ),
+    (
+        Cost.MOVED,
+        Workspace.COPY,
+        Additions.FIXED,
+        """
         embedding.default(Tensor weight, Tensor indices)
         gather.default(Tensor self, int dim, Tensor index)
         index_select.default(Tensor self, int dim, Tensor index)
@@ -194,7 +215,7 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
     ),
     (
         Cost.INDEXED,
-        Workspace.CASTS,
+        Workspace.COPY,
         Additions.FIXED,
         """
         index.Tensor(Tensor self, Tensor?[] indices)
@@ -207,6 +228,13 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         """
         cat.default(Tensor[] tensors, int dim=)
         stack.default(Tensor[] tensors, int dim=)
+        """,
+    ),
+    (
+        Cost.LISTS,
+        Workspace.NONE,
+        Additions.FIXED,
+        """
         split.Tensor(Tensor self, int split_size, int dim=) -> Tensor[]
         split_with_sizes.default(Tensor self, size[] split_sizes, int dim=) -> Tensor[]
         chunk.default(Tensor self, int chunks, int dim=) -> Tensor[]

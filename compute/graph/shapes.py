@@ -22,7 +22,7 @@ from compute.graph.steps import (
     tensors_of,
 )
 from compute.graph.task_graph import Node, Ref, TaskGraph
-from compute.graph.workspace import workspace_bytes
+from compute.graph.workspace import transposing_bytes, workspace_bytes
 from compute.specs import MAX_DIMENSIONS, MAX_ELEMENTS, TensorSpec
 from shared.errors import GraphInvalid, TooLarge
 
@@ -63,6 +63,7 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
                 memory.release(values.pop(name))
         outputs = tuple(_output(ref, known) for ref in graph.outputs)
         memory.hold(own_outputs(graph, values), "the outputs")
+        memory.use(transposing_bytes(outputs), "the outputs")
     sum_bytes = sum(spec.nbytes for specs in known.values() for spec in specs)
     return Inference(known, outputs, memory.peak_bytes, sum_bytes)
 

@@ -1,23 +1,30 @@
 """Bounds for the memory that an operator takes beside its inputs and outputs while it runs, in bytes.
 
 Bounds, not estimates: torch's kernels differ between devices, dtypes and strides, and a task's memory must be known
-before it runs. tests/unit/test_graph_workspace.py holds them against what torch allocates.
+before it runs. tests/unit/test_graph_workspace.py holds them to what torch's allocator gives.
 """
 
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from compute.graph.operator import Workspace
+from compute.graph.operator import Kind, Workspace
 from compute.graph.task_graph import Node, Ref
-from compute.specs import TensorSpec
+from compute.specs import DType, TensorSpec
 
 WIDEST = 8
 """Bytes of the widest dtype, to which a kernel may cast."""
 ACCUMULATED = 4
 """Bytes of the narrowest dtype in which products are added up."""
-SMALL = 1 << 20
-"""What a kernel takes whatever the shapes: buffers of each thread, packed tiles."""
+BY_LIBRARIES = 1 << 20
+"""What a library's kernel takes whatever the shapes, mostly past torch's allocator: buffers, packed tiles."""
+TILE = 60 * 60
+"""Elements of the square by which torch transposes while it copies. A tensor of fewer is copied without it."""
+QUERY_ROWS, KEY_COLUMNS = 256, 512
+"""The most scores that each thread has at once in torch's attention on a CPU."""
+THREADS = os.cpu_count() or 1
+"""The most that torch computes with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,14 @@ class _Call:
     @property
     def width(self) -> int:
         """Bytes of an element while it is computed with."""
-        return max(ACCUMULATED, *(spec.dtype.itemsize for spec in self.tensors))
+        return _width(self.tensors)
+
+    @property
+    def one_dtype(self) -> bool:
+        """Nothing is cast. Truth values are, to int64 or float32, where they meet a number."""
+        dtypes = {spec.dtype for spec in self.tensors}
+        kinds = {self.node.operator.parameters[name].kind for name in self.node.arguments}
+        return len(dtypes) <= 1 and not (DType.BOOL in dtypes and Kind.NUMBER in kinds)
 
     def argument(self, name: str) -> TensorSpec:
         ref = self.node.arguments[name]
@@ -59,12 +73,41 @@ class _Call:
 
 def workspace_bytes(node: Node, known: Mapping[str, tuple[TensorSpec, ...]]) -> int:
     """`known`: the tensors of every input and of the nodes up to this one, as in Inference.values."""
-    return _BOUNDS[node.operator.workspace](_Call(node, known))
+    call = _Call(node, known)
+    copied = [] if node.operator.workspace is Workspace.NONE else call.tensors
+    return _BOUNDS[node.operator.workspace](call) + transposing_bytes(copied)
+
+
+def transposing_bytes(copied: Iterable[TensorSpec]) -> int:
+    """What copying one of these takes beside its copy where it lies transposed in memory.
+
+    torch has one tile at a time, of the tensor's dtype, for uint8 of four bytes an element.
+    """
+    large = [spec for spec in copied if spec.elements >= TILE]
+    return TILE * _width(large) if large else 0
+
+
+def _width(tensors: Iterable[TensorSpec]) -> int:
+    return max([ACCUMULATED, *(spec.dtype.itemsize for spec in tensors)])
 
 
 def _casts(call: _Call) -> int:
     """Where all dtypes are one, kernels read and write in place whatever the strides."""
-    return 0 if len({spec.dtype for spec in call.tensors}) <= 1 else WIDEST * call.elements
+    return 0 if call.one_dtype else WIDEST * call.elements
+
+
+def _sums(call: _Call) -> int:
+    """Halves are added up as float32, of which a mean, or a sum over repeated elements, makes a whole copy."""
+    if not call.one_dtype:
+        return _casts(call)
+    return ACCUMULATED * call.elements if call.output.dtype.itemsize < ACCUMULATED else 0
+
+
+def _copy(call: _Call) -> int:
+    """What is strided is copied as it is, indices as int64: torch reads it only as a whole."""
+    return sum(
+        spec.elements * (WIDEST if spec.dtype is DType.INT32 else spec.dtype.itemsize) for spec in call.tensors
+    )
 
 
 def _copies(call: _Call) -> int:
@@ -75,16 +118,22 @@ def _product(call: _Call) -> int:
     """Factors that are repeated along a batch are copied for each of its matrices, strided ones once."""
     batch = math.prod(call.output.shape[:-2])
     repeated = sum(batch * math.prod(spec.shape[-2:]) for spec in call.inputs if len(spec.shape) > 2)
-    return SMALL + call.width * (repeated + call.elements)
+    return BY_LIBRARIES + call.width * (repeated + call.elements)
 
 
 def _attention(call: _Call) -> int:
-    """Scores, their softmax and the mask; keys and values for every head of the queries."""
+    """Scores, their softmax and the mask; keys and values for every head of the queries.
+
+    Or, without a score beyond them, each thread's tile: scores twice, where halves are brought back to halves, and
+    what its queries gather.
+    """
     query, key, value = (call.argument(name) for name in ("query", "key", "value"))
     scores = math.prod(query.shape[:-1]) * key.shape[-2]
     heads = math.prod(query.shape[:-2])
     spread = heads * key.shape[-2] * (key.shape[-1] + value.shape[-1])
-    return SMALL + call.width * (3 * scores + spread + 2 * call.elements)
+    rows, columns = min(query.shape[-2], QUERY_ROWS), min(key.shape[-2], KEY_COLUMNS)
+    tiles = THREADS * rows * 2 * (columns + value.shape[-1] + 2)
+    return BY_LIBRARIES + call.width * (max(3 * scores, tiles) + spread + 2 * call.elements)
 
 
 def _convolution(call: _Call) -> int:
@@ -93,17 +142,19 @@ def _convolution(call: _Call) -> int:
     window = math.prod(weight.shape[2:])
     places = max(math.prod(spec.shape[2:]) for spec in (signal, call.output))
     channels = max(signal.shape[1], call.output.shape[1])
-    return SMALL + call.width * (signal.shape[0] * channels * window * places + 2 * call.elements)
+    return BY_LIBRARIES + call.width * (signal.shape[0] * channels * window * places + 2 * call.elements)
 
 
 def _recurrent(call: _Call) -> int:
     """Four gates and what they are made of, for every step."""
-    return SMALL + call.width * 12 * call.elements
+    return BY_LIBRARIES + call.width * 12 * call.elements
 
 
 _BOUNDS: Mapping[Workspace, Callable[[_Call], int]] = {
     Workspace.NONE: lambda _: 0,
     Workspace.CASTS: _casts,
+    Workspace.SUMS: _sums,
+    Workspace.COPY: _copy,
     Workspace.COPIES: _copies,
     Workspace.PRODUCT: _product,
     Workspace.ATTENTION: _attention,

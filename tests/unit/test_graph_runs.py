@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit import model_pieces
 from tests.unit.samples import TORCH_OPERATORS, sample
 
 MUTANTS = 100_000 if os.environ.get("FULL") == "1" else 2_000
@@ -16,10 +17,12 @@ DTYPES = ("float32", "float32", "bfloat16", "float16", "int64", "bool")
 
 
 @pytest.mark.timeout(7_200 if MUTANTS > 2_000 else 600)
-def test_mutants_of_every_operator_are_refused_or_run_within_their_limits(tmp_path: Path) -> None:
+def test_mutants_of_operators_and_models_are_refused_or_run_within_their_limits(tmp_path: Path) -> None:
     documents = tmp_path / "documents"
-    lines = [json.dumps(sample(each.name, dtype=dtype)) for each in TORCH_OPERATORS for dtype in DTYPES]
-    documents.write_text("\n".join(lines))
+    calls = [json.dumps(sample(each.name, dtype=dtype)) for each in TORCH_OPERATORS for dtype in DTYPES]
+    models = [piece.package.decode() for name in model_pieces.BY_NAME for piece in model_pieces.pieces(name)]
+    # As often the one as the other: a whole model's piece is what a stranger would begin with.
+    documents.write_text("\n".join([*calls, *models * (len(calls) // len(models))]))
     ends = Counter(run(documents, 0, MUTANTS))
     assert ends["ran"] > MUTANTS / 20, ends
     assert all(ends[reason] for reason in ("GraphInvalid", "TooLarge", "OperatorNotAllowed")), ends

@@ -11,7 +11,7 @@ from bench.machine import machine
 from compute.specs import DType, TensorSpec
 
 SIZE, TINY_SIZE = 512 << 20, 16 << 20
-ROUNDS = 5
+ROUNDS = 10
 LIMIT = "Each range is a request of its own, whose head is read and signed in Python."
 
 

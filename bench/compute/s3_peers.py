@@ -54,7 +54,7 @@ def boto3_client(port: int) -> Any:
 
     os.environ.update(CREDENTIALS)
     config = Config(s3={"addressing_style": "path"})
-    return boto3.client("s3", endpoint_url=_url(port), region_name="us-east-1", config=config)
+    return boto3.Session().client("s3", endpoint_url=_url(port), region_name="us-east-1", config=config)
 
 
 @contextmanager

@@ -189,5 +189,6 @@ def open_uploads(server) -> int:
     """As the server lists them."""
     import boto3
 
-    client = boto3.client("s3", endpoint_url=server.url, region_name="us-east-1")
+    # Not boto3.client: the session that all share keeps the credentials that it was first used with.
+    client = boto3.Session().client("s3", endpoint_url=server.url, region_name="us-east-1")
     return len(client.list_multipart_uploads(Bucket="tensors").get("Uploads", []))

@@ -109,7 +109,7 @@ class Strikes:
         self._failed(deed_task(self._compute, Deed.CRASH), "ComputationFailed", "SIGSEGV")
 
     def overfed(self) -> None:
-        self._failed(deed_task(self._compute, Deed.EAT_MEMORY), "ComputationFailed", "allocate memory")
+        self._failed(deed_task(self._compute, Deed.EAT_MEMORY), "OutOfMemory", "allocate memory")
 
     def hung(self) -> None:
         self._gone(self._running(deed_task(self._compute, Deed.HANG)))

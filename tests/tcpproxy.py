@@ -77,6 +77,8 @@ async def running_proxy(target_port: int) -> AsyncIterator[Proxy]:
         yield proxy
     finally:
         server.close()
+        # What was accepted a moment ago becomes one of the connections first, or nobody would close it.
+        await asyncio.sleep(0.05)
         for task in list(connections):
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)

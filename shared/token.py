@@ -4,6 +4,7 @@ import hmac
 import stat
 from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.errors import ConfigurationError
@@ -40,10 +41,7 @@ class RequireToken:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        given = b""
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                given = value
+        given = Headers(scope=scope).get("authorization", "").encode("latin-1")
         if scope["path"] in OPEN_PATHS or hmac.compare_digest(given, self._expected):
             await self._app(scope, receive, send)
         else:

@@ -22,7 +22,7 @@ THREADS = 16
 PARALLEL_RANGES = 4
 """Requests at once for one large read; the threads are shared by all reads."""
 RANGE_BYTES = 16 << 20
-"""Of half that, a large read took a quarter longer over loopback (`python -m bench compute --only s3_get`)."""
+"""With half of it, large reads over loopback took a quarter longer in a run that tried both."""
 FINISH_S = 5.0
 """How long the answer to a cancelled PUT whose body is all sent is waited for."""
 ONE_PIECE_BYTES = 64 << 20

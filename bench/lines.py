@@ -93,12 +93,22 @@ def table(lines: Sequence[Line]) -> str:
     widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
     made = [_row(HEADINGS, widths), _row(["-" * width for width in widths], widths)]
     made += [_row(row, widths) for row in rows]
-    made += [f"\nNot reached: {line.line}. {line.limit}" for line in lines if line.met is False]
+    made += [
+        f"\nNot reached: {line.line}. {line.limit or _missed_by(line)}" for line in lines if line.met is False
+    ]
     return "\n".join(made)
 
 
 def percentile(figures: Sequence[float], percent: int) -> float:
     return statistics.quantiles(figures, n=100, method="inclusive")[percent - 1]
+
+
+def _missed_by(line: Line) -> str:
+    """For a line that names no limit."""
+    assert line.goal is not None
+    figure = _rounded(line.ours if line.goal.of == "ours" else line.ratio)
+    seen = f"was {figure:g}" if figure is not None else "was not measured"
+    return f"It {seen}, the goal is {line.goal}; what limits it is not known."
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:

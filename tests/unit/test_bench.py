@@ -71,6 +71,16 @@ def test_the_table_says_why_a_goal_is_not_reached() -> None:
     assert "Not reached: send. The disk takes 8 ms." in table([missed])
 
 
+def test_a_goal_that_is_not_reached_for_no_known_reason_is_told_with_the_figure() -> None:
+    slow = Line("read beside slow", "GB/s", 2.0, peer=1.0, goal=Goal("ratio", ">=", 3))
+    lost = Line("read beside lost", "GB/s", 2.0, goal=Goal("ratio", ">=", 3))
+    told = table([slow, lost, Line("read beside another", "GB/s", 2.0, peer=1.0)]).split("\n\n")[1:]
+    assert told == [
+        "Not reached: read beside slow. It was 2, the goal is ratio >= 3; what limits it is not known.",
+        "Not reached: read beside lost. It was not measured, the goal is ratio >= 3; what limits it is not known.",
+    ]
+
+
 async def test_a_module_that_fails_leaves_a_line_that_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     async def fails() -> list[Line]:
         raise RuntimeError("the server\nis gone")

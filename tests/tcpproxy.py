@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from tests.accepting import accepting
+
 PIECE_BYTES = 16 << 10
 
 
@@ -28,19 +30,37 @@ class Proxy:
         self.connections += 1
         self.open += 1
         cut = self.cuts.pop(0) if self.cuts else None
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+            await self._both_ways(reader, writer, there_reader, there_writer, cut)
+        except ConnectionError:
+            pass  # nothing listens there
+        finally:
+            self.open -= 1
+
+    async def _both_ways(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there_reader: asyncio.StreamReader,
+        there_writer: asyncio.StreamWriter,
+        cut: int | None,
+    ) -> None:
+        """Until one side closes; what came before that is still passed on."""
         ways = [
             asyncio.ensure_future(self._forward(reader, there_writer, None)),
             asyncio.ensure_future(self._forward(there_reader, writer, cut)),
         ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self.open -= 1
-            for way in ways:
-                way.cancel()
             for end in (writer, there_writer):
                 end.close()
+            await asyncio.gather(writer.wait_closed(), there_writer.wait_closed(), return_exceptions=True)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            there_writer.transport.abort()
 
     async def _forward(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, cut: int | None) -> None:
         with suppress(ConnectionError):
@@ -59,29 +79,5 @@ class Proxy:
 async def running_proxy(target_port: int) -> AsyncIterator[Proxy]:
     """Forwards a free port of the loopback interface to `target_port` until the block ends."""
     proxy = Proxy(target_port)
-    connections: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
-
-    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        writers.append(writer)
-        with suppress(asyncio.CancelledError):
-            await proxy.serve(reader, writer)
-        connections.discard(task)
-
-    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
+    async with accepting(proxy.serve) as proxy.port:
         yield proxy
-    finally:
-        server.close()
-        # What was accepted a moment ago becomes one of the connections first, or nobody would close it.
-        await asyncio.sleep(0.05)
-        for task in list(connections):
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-        for writer in writers:  # what could not be forwarded is dropped, and nothing is left to the loop's end
-            writer.transport.abort()
-        await asyncio.sleep(0)

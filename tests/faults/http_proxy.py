@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+from tests.accepting import STREAM_LIMIT, accepting
 from tests.faults.weather import HTTP_FAULTS, STATUS, Fault, Weather
 
-STREAM_LIMIT = 1 << 20
 DRIPPED_BYTES = 600
 """So many bytes come one by one; the rest follows at once, so that a list of accounts takes no hour."""
 DRIP_S = 0.002
@@ -65,7 +65,6 @@ class HttpProxy:
             pass
         finally:
             upstream.close()
-            writer.transport.abort()
 
     async def _answer(
         self,
@@ -222,22 +221,5 @@ def _name(request: Http) -> str:
 async def http_proxy(target_port: int, weather: Weather) -> AsyncIterator[HttpProxy]:
     """On a free port of the loopback interface, until the block ends."""
     proxy = HttpProxy(target_port, weather)
-    connections: set[asyncio.Task[None]] = set()
-
-    async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connections.add(task)
-        with suppress(asyncio.CancelledError):
-            await proxy.serve(reader, writer)
-        connections.discard(task)
-
-    server = await asyncio.start_server(accepted, "127.0.0.1", 0, limit=STREAM_LIMIT)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
+    async with accepting(proxy.serve) as proxy.port:
         yield proxy
-    finally:
-        server.close()
-        for task in list(connections):
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)

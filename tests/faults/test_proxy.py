@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import socket
 import time
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from websockets import ConnectionClosed, InvalidStatus
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
+from tests.accepting import accepting
 from tests.faults.http_proxy import http_proxy
 from tests.faults.weather import STATUS, Fault, Weather
 from tests.faults.websocket_proxy import websocket_proxy
@@ -35,16 +38,18 @@ class Server:
             await reader.readexactly(length)
             self.asked += 1
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER))
-        writer.close()
 
 
 async def asked(fault: Fault | None, **weather: object) -> tuple[httpx.Response | Exception, int, float]:
     """What a client got, how often the server was asked, and how many seconds it took."""
     server = Server()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     kinds = () if fault is None else (fault,)
     sky = Weather(random.Random(1), kinds, first=1, **weather)  # type: ignore[arg-type]
-    async with http_proxy(listening.sockets[0].getsockname()[1], sky) as proxy, httpx.AsyncClient() as http:
+    async with (
+        accepting(server.serve) as port,
+        http_proxy(port, sky) as proxy,
+        httpx.AsyncClient() as http,
+    ):
         begun = time.monotonic()
         try:
             got: httpx.Response | Exception = await http.post(proxy.url, json=BODY)
@@ -55,7 +60,6 @@ async def asked(fault: Fault | None, **weather: object) -> tuple[httpx.Response 
         if not isinstance(got, httpx.Response):
             assert (await http.post(proxy.url, json=BODY)).content == ANSWER  # the next one goes through
             server.asked -= 1
-    listening.close()
     return got, server.asked, took_s
 
 
@@ -148,3 +152,15 @@ async def test_a_handshake_is_refused() -> None:
     with pytest.raises(InvalidStatus) as refused:
         await received(Fault.UNAVAILABLE)
     assert refused.value.response.status_code == 503
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_connection_that_comes_in_the_last_moment_is_closed_as_well(turns: int) -> None:
+    with socket.socket() as client:
+        async with accepting(Server().serve) as port:
+            client.connect(("127.0.0.1", port))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        client.settimeout(10)
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""

@@ -59,9 +59,19 @@ def strike(node: FaultyNode, link: str, fault: Fault, seed: str) -> None:
             proxy.cut_all()
 
 
+async def is_open(node: FaultyNode, link: str) -> bool:
+    """Whether messages can come; a link of requests always is."""
+    return any(not isinstance(proxy, WebsocketProxy) or proxy.open for proxy in node.links.of(link))
+
+
+async def was_struck(node: FaultyNode, link: str) -> bool:
+    return any(proxy.weather.struck for proxy in node.links.of(link))
+
+
 async def paid_once(place: Place, struck: Struck, link: str, fault: Fault, seed: str) -> float:
     """Seconds from the assignment to the payment while the fault strikes the link."""
     node, desk = struck.node, place.desk
+    await until(lambda: is_open(node, link), f"the last fault on {link} is passed")
     before = await place.net.rpc.get_balance(node.address)
     strike(node, link, fault, seed)
     begun = time.monotonic()
@@ -80,7 +90,8 @@ async def paid_once(place: Place, struck: Struck, link: str, fault: Fault, seed:
         ended = journal(node, "SELECT state, reason, result FROM tasks WHERE task_id = ?", pair.task_id)
         print(f"{fault.name} on {link}: {ended}\n{last_lines(node)}")
         raise
-    assert any(proxy.weather.struck for proxy in node.links.of(link)), f"{fault.name} struck nothing on {link}"
+    # The lists of signatures are as good as the websocket, and the task may have been paid by them alone.
+    await until(lambda: was_struck(node, link), f"{fault.name} strikes {link}")
     for proxy in node.links.of(link):
         proxy.weather.clear()
     return took_s
@@ -91,8 +102,19 @@ async def test_a_task_is_paid_once_whichever_link_meets(
     fault: Fault, place: Place, struck: dict[str, Struck], seed: str
 ) -> None:
     links = [link for link in LINKS if fault in POSSIBLE[link]]
-    took = await asyncio.gather(*(paid_once(place, struck[link], link, fault, seed) for link in links))
-    print(", ".join(f"{link} {took_s:.1f} s" for link, took_s in zip(links, took, strict=True)))
+    took: list[str] = []
+    failed: list[Exception] = []
+
+    async def on(link: str) -> None:
+        try:
+            took.append(f"{link} {await paid_once(place, struck[link], link, fault, seed):.1f} s")
+        except Exception as error:  # noqa: BLE001 # told below, when no other link's task is under way any more
+            failed.append(error)
+
+    await asyncio.gather(*(on(link) for link in links))
+    print(", ".join(took))
+    if failed:
+        raise ExceptionGroup(f"{fault.name}", failed)
 
 
 async def test_at_the_end_each_of_these_tasks_has_one_signature_and_no_debt(

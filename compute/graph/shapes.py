@@ -32,7 +32,7 @@ MAX_TENSORS = 100_000
 
 
 def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> Inference:
-    """What a run of `graph` on tensors like `inputs` would give and hold.
+    """What a run of `graph` on tensors like `inputs` would give and hold, computed with this process's threads.
 
     Raises InputMismatch (the inputs are not the graph's), TooLarge (a tensor has 2^40 elements or more, a node
     gives too many, or inputs and values take more than `max_bytes` at once) and GraphInvalid (torch refuses a
@@ -48,6 +48,7 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
         known[given.name] = (spec,)
         memory.hold(values[given.name], f"input {given.name}")
     described = 0
+    threads = torch.get_num_threads()
     with torch.inference_mode():
         for step in compile_steps(graph):
             values[step.node.name] = value = _meta_result(step, values)
@@ -58,7 +59,7 @@ def infer(graph: TaskGraph, inputs: Sequence[TensorSpec], *, max_bytes: int) -> 
                     f"{step.node}: the nodes so far give {described} tensors; {MAX_TENSORS} are allowed"
                 )
             memory.hold(value, str(step.node))
-            memory.use(workspace_bytes(step.node, known), str(step.node))
+            memory.use(workspace_bytes(step.node, known, threads), str(step.node))
             for name in step.last_uses:
                 memory.release(values.pop(name))
         outputs = tuple(_output(ref, known) for ref in graph.outputs)

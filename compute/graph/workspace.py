@@ -5,7 +5,6 @@ before it runs. tests/unit/test_graph_workspace.py holds them to what torch's al
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -23,8 +22,6 @@ TILE = 60 * 60
 """Elements of the square by which torch transposes while it copies. A tensor of fewer is copied without it."""
 QUERY_ROWS, KEY_COLUMNS = 256, 512
 """The most scores that each thread has at once in torch's attention on a CPU."""
-THREADS = os.cpu_count() or 1
-"""The most that torch computes with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +30,7 @@ class _Call:
 
     node: Node
     known: Mapping[str, tuple[TensorSpec, ...]]
+    threads: int
 
     @property
     def inputs(self) -> list[TensorSpec]:
@@ -71,9 +69,12 @@ class _Call:
         return self.known[ref.name][ref.item or 0]
 
 
-def workspace_bytes(node: Node, known: Mapping[str, tuple[TensorSpec, ...]]) -> int:
-    """`known`: the tensors of every input and of the nodes up to this one, as in Inference.values."""
-    call = _Call(node, known)
+def workspace_bytes(node: Node, known: Mapping[str, tuple[TensorSpec, ...]], threads: int) -> int:
+    """`known`: the tensors of every input and of the nodes up to this one, as in Inference.values.
+
+    `threads`: with how many torch computes.
+    """
+    call = _Call(node, known, threads)
     copied = [] if node.operator.workspace is Workspace.NONE else call.tensors
     return _BOUNDS[node.operator.workspace](call) + transposing_bytes(copied)
 
@@ -132,7 +133,7 @@ def _attention(call: _Call) -> int:
     heads = math.prod(query.shape[:-2])
     spread = heads * key.shape[-2] * (key.shape[-1] + value.shape[-1])
     rows, columns = min(query.shape[-2], QUERY_ROWS), min(key.shape[-2], KEY_COLUMNS)
-    tiles = THREADS * rows * 2 * (columns + value.shape[-1] + 2)
+    tiles = call.threads * rows * 2 * (columns + value.shape[-1] + 2)
     return BY_LIBRARIES + call.width * (max(3 * scores, tiles) + spread + 2 * call.elements)
 
 

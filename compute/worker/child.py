@@ -56,8 +56,8 @@ def _become(
     # With CUDA the driver reserves more address space than any machine has memory.
     memory_bytes = None if cuda else options.memory_bytes if is_worker else PLANNER_BYTES
     lock.before_threads(server, cuda=cuda, memory_bytes=memory_bytes)
-    if is_worker:
-        torch.set_num_threads(options.threads or TORCHS_OWN_THREADS)
+    # Of a planner too, though it computes nothing: what a run takes depends on it.
+    torch.set_num_threads(options.threads or TORCHS_OWN_THREADS)
     device = choose_device(options.device) if is_worker else torch.device("cpu")
     settle(device)
     loop = WorkerLoop(sock, stop_page, device, options.limits, OPERATIONS[role], options.max_running)

@@ -27,9 +27,13 @@ LIMITS = Limits(max_graph_bytes=1 << 20, max_graph_nodes=20_000, max_task_bytes=
 
 @asynccontextmanager
 async def worker_pool(
-    plan_limit_s: float = 20.0, max_running: int = 2, limits: Limits = LIMITS, device: str = "cpu"
+    plan_limit_s: float = 20.0,
+    max_running: int = 2,
+    limits: Limits = LIMITS,
+    device: str = "cpu",
+    threads: int = 1,
 ):
-    pool = WorkerPool(WorkerOptions(device, 1, max_running, limits, 4 << 30), plan_limit_s=plan_limit_s)
+    pool = WorkerPool(WorkerOptions(device, threads, max_running, limits, 4 << 30), plan_limit_s=plan_limit_s)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(pool.serve())
         yield pool
@@ -143,6 +147,21 @@ async def test_a_plan_that_takes_too_long_is_given_up_and_the_next_one_is_made()
         with pytest.raises(TooLarge, match=r"planning .* longer than 0.05 s"):
             await pool.plan(long, "one")
         assert (await pool.plan(add_job(3), "one")).outputs == (floats(3),)
+
+
+async def test_a_plan_counts_on_the_threads_that_workers_compute_with():
+    shape = [1, 1, 512, 64]
+    attention = call(
+        "y", "aten.scaled_dot_product_attention.default", query=ref("x"), key=ref("x"), value=ref("x")
+    )
+    graph = {"inputs": [tensor("x", shape)], "nodes": [attention], "outputs": [ref("y")]}
+    job = Job(package(graph), ((TensorSpec(DType.FLOAT32, tuple(shape)),),))
+    peaks = []
+    for threads in (1, 4 * os.cpu_count()):
+        async with worker_pool(threads=threads) as pool:
+            peaks.append((await pool.plan(job, "one")).peak_bytes)
+            assert f"{threads} threads" in pool.state
+    assert peaks[0] < peaks[1]
 
 
 async def test_the_worker_has_no_credentials_and_no_open_file_of_ours(monkeypatch, tmp_path):

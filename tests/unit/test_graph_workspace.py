@@ -1,6 +1,7 @@
 """The memory that a call takes beside its inputs stays below its bound, however its inputs lie in memory."""
 
 import copy
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from compute.graph.workspace import BY_LIBRARIES, workspace_bytes
 from compute.specs import DType, TensorSpec
 from compute.worker.program import Program
 from shared.errors import ComputationFailed, GraphInvalid
-from tests.unit.graphs import Document, node, read, ref
+from tests.unit.graphs import Document, document, node, read, ref, tensor
 from tests.unit.samples import TORCH_OPERATORS, drawn_inputs, sample
 
 CPU = torch.device("cpu")
+ATTENTION = "aten.scaled_dot_product_attention.default"
 SIDE = 64
 """A matrix has as many elements as torch wants for its tile; a copy of any stands out."""
 NUMBERS = 64
@@ -44,7 +46,8 @@ class Case:
 
     def bound_bytes(self, given: int) -> int:
         """For the call alone, where what it gives takes `given` bytes."""
-        return given + workspace_bytes(read(self.document).nodes[-1], self.inference.values) - self._unseen()
+        last = read(self.document).nodes[-1]
+        return given + workspace_bytes(last, self.inference.values, torch.get_num_threads()) - self._unseen()
 
     def _unseen(self) -> int:
         """What libraries take past the allocator, where nothing is measured, must not excuse anything else."""
@@ -146,3 +149,27 @@ def test_a_call_takes_no_more_than_its_bound_and_a_run_no_more_than_was_inferred
         assert more <= NUMBERS, f"{case.name}: the call took {more} bytes more than its bound"
         more = run_peak - case.inferred_bytes
         assert more <= NUMBERS, f"{case.name}: the run took {more} bytes more than inferred"
+
+
+@pytest.fixture
+def many_threads() -> Iterator[None]:
+    """More than there are CPUs, and so many that their tiles are more than all scores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(32, 2 * (os.cpu_count() or 1)))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("many_threads")
+@pytest.mark.parametrize("dtype", [DType.FLOAT32, DType.BFLOAT16])
+def test_attention_by_more_threads_than_cpus_takes_no_more_than_its_bound(dtype: DType) -> None:
+    attention = node("y", ATTENTION, query=ref("q"), key=ref("k"), value=ref("k"))
+    given = [tensor("q", [1, 1, 768, 64], dtype), tensor("k", [1, 1, 512, 64], dtype)]
+    doc = document(given, [attention], [ref("y")])
+    inputs = drawn_inputs(doc)
+    specs = [TensorSpec(dtype, tuple(drawn.shape)) for drawn in inputs]
+    case = Case("", doc, inputs, infer(read(doc), specs, max_bytes=1 << 30))
+    call, result_bytes = last_call(case)
+    called, ran = peaks([call, lambda: Program(read(doc)).run(inputs, lambda: False, CPU)])
+    assert called <= case.bound_bytes(result_bytes) + NUMBERS
+    assert ran <= case.inferred_bytes + NUMBERS

@@ -45,8 +45,8 @@ SUM = document(
 )
 A, B = torch.arange(4, dtype=torch.float32), torch.ones(4)
 SLOW_SIZE = 1024
-VERY_SLOW, SLOW = 600, 120
-"""Products of matrices, some 40 ms each on a core of this decade: half a minute, and some seconds."""
+VERY_SLOW, SLOW = 1_500, 120
+"""Products of matrices, some 40 ms each on a core of this decade: more than any test lets run, and some seconds."""
 
 
 def slow_graph(products: int = VERY_SLOW) -> Document:
@@ -243,6 +243,12 @@ def states(running: RunningNode, pair: TaskKey) -> list[tuple[object, ...]]:
     """(state, reason) of each attempt of the pair in the node's journal."""
     sql = "SELECT state, reason FROM tasks WHERE execution_id = ? AND task_id = ? ORDER BY attempt"
     return journal(running, sql, pair.execution_id, pair.task_id)
+
+
+async def sees_the_notice(running: RunningNode, pair: TaskKey) -> bool:
+    """Whether the node's journal holds when the pair's notice ends."""
+    sql = "SELECT refund_at FROM tasks WHERE execution_id = ? AND task_id = ?"
+    return journal(running, sql, pair.execution_id, pair.task_id) not in ([], [(0,)])
 
 
 async def unknown_at_compute(running: RunningNode, pair: TaskKey, limit_s: float = PATIENCE_S) -> None:

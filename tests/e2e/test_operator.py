@@ -21,6 +21,7 @@ from tests.e2e.desk import (
     journal,
     slow_graph,
     slow_input,
+    stages,
     states,
     unknown_at_compute,
     until,
@@ -30,6 +31,10 @@ from tests.tcpproxy import running_proxy
 
 FINALITY_S = 150.0
 """Some 13 seconds where the machine is not busy."""
+OUTLASTS_A_COMMAND = 400
+"""Products: a quarter of a minute, in which another task is assigned and a command is heard."""
+AT_ONCE_S = 10.0
+"""Far less than the listener's time of grace."""
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -67,14 +72,13 @@ async def stopped(node: RunningNode) -> None:
 async def test_a_skipped_task_is_stopped_at_compute_and_handed_back(world: World) -> None:
     pair = await slow_task(world, world.node)
     await at_stage(world.node, pair, Stage.RUNNING)
-    begun = time.monotonic()
     said = await operator(world.node, "skip", pair.task_id)
     assert (said.status, said.output) == (0, f"{pair}\ndone: it is stopped, and handed back by task_failed\n"), (
         said
     )
-    await unknown_at_compute(world.node, pair, 5)
+    await unknown_at_compute(world.node, pair)
     assert (await world.desk.ended(pair)).state is ExecutionState.FAILED
-    assert time.monotonic() - begun < 20, "it was not computed to its end"
+    assert "storing" not in stages(world.node, pair), "it was not computed to its end"
     await in_state(world.node, pair, ("handed_back", "skipped"))
     shown = await operator(world.node, "task", pair.task_id)
     for told in ("handed_back, skipped", "failure: skipped", "task_failed", "finalized", "TaskAssigned"):
@@ -93,7 +97,7 @@ async def test_a_drained_node_finishes_what_runs_hands_back_the_rest_and_takes_n
 ) -> None:
     one_at_a_time = EAGER | {"SPLITUP_MAX_IN_WORK": "1"}
     async with running_node(world.net, "drained", one_at_a_time) as node:
-        runs = await slow_task(world, node, SLOW)
+        runs = await slow_task(world, node, OUTLASTS_A_COMMAND)
         await at_stage(node, runs, Stage.RUNNING)
         queued = (await world.desk.assign(node.address)).assignment.pair
         await at_stage(node, queued, Stage.QUEUED)
@@ -105,7 +109,7 @@ async def test_a_drained_node_finishes_what_runs_hands_back_the_rest_and_takes_n
         assert (status["listener_runs"], status["intake"]) == (True, "draining")
         listed = (await operator(node, "tasks")).output
         assert str(runs) in listed and str(queued) in listed
-        assert await asyncio.wait_for(node.listener.process.wait(), 90) == 0
+        assert await asyncio.wait_for(node.listener.process.wait(), FINALITY_S) == 0
         assert (await world.desk.ended(runs)).state is ExecutionState.COMPLETED
         assert (await world.desk.ended(queued)).state is ExecutionState.FAILED
         assert [states(node, runs), states(node, queued)] == [[("paid", None)], [("handed_back", "draining")]]
@@ -134,6 +138,7 @@ async def test_what_is_asked_while_the_listener_is_down_is_done_at_its_next_star
     async with running_node(world.net, "asked-while-down", EAGER) as node:
         pair = await slow_task(world, node)
         await at_stage(node, pair, Stage.RUNNING)
+        await in_state(node, pair, ("computing", None))
         await stopped(node)
         shown = (await operator(node, "status")).output
         assert "does not run" in shown and "computing 1" in shown, shown
@@ -147,7 +152,7 @@ async def test_what_is_asked_while_the_listener_is_down_is_done_at_its_next_star
             await in_state(node, pair, ("handed_back", "skipped"))
         assert (await operator(node, "drain")).status == 0
         async with node_process("listener", node.folder, node.env) as draining:
-            assert await asyncio.wait_for(draining.process.wait(), 30) == 0
+            assert await asyncio.wait_for(draining.process.wait(), FINALITY_S) == 0
         async with node_process("listener", node.folder, node.env):
             await idle(node)
             assert json.loads((await operator(node, "status", "--json")).output)["intake"] == "drained"
@@ -168,7 +173,7 @@ async def test_a_second_signal_ends_the_listener_at_once_and_its_result_is_paid_
             begun = time.monotonic()
             node.listener.process.send_signal(signal.SIGTERM)
             assert await node.listener.process.wait() == 1
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < AT_ONCE_S
             proxy.stalled = False
             async with node_process("listener", node.folder, node.env):
                 assert (await world.desk.ended(pair)).state is ExecutionState.COMPLETED

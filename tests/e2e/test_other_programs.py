@@ -35,6 +35,7 @@ from tests.e2e.desk import (
     unknown_at_compute,
     until,
 )
+from tests.e2e.test_operator import FINALITY_S
 from tests.e2e.test_restarted import assert_paid_once, assigned_and_running
 from tests.e2e.test_what_counts import assert_nothing_came_of
 from tests.unit.other_idls import without_account, without_rule
@@ -44,8 +45,6 @@ pytestmark = [
     pytest.mark.timeout(240),
     pytest.mark.validator,
 ]
-
-STOPPED_S = 5.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -73,7 +72,7 @@ async def test_a_task_is_found_run_and_paid_once(world: World) -> None:
     async def is_paid() -> bool:
         return states(world.node, pair) == [("paid", None)]
 
-    await until(is_paid, "the payment is finalized", 90)
+    await until(is_paid, "the payment is finalized", FINALITY_S)
     sent = "SELECT count(*) FROM outbox JOIN tasks ON tasks.id = task WHERE execution_id = ?"
     assert journal(world.node, sent, pair.execution_id) == [(1,)]
     assert stages(world.node, pair) == ["fetching", "running", "storing", "done"]
@@ -87,7 +86,7 @@ async def test_a_cancelled_task_is_stopped(world: World) -> None:
     await at_stage(world.node, pair, Stage.RUNNING)
     cancelling = asyncio.create_task(cancel(desk.session, pair))
     await desk.in_notice(pair)
-    await unknown_at_compute(world.node, pair, STOPPED_S)
+    await unknown_at_compute(world.node, pair)
     assert (await cancelling).state is ExecutionState.CANCELLED
     assert stages(world.node, pair) == ["fetching", "running"]
     assert states(world.node, pair) == [("cancelled", "CancelledByRequester")]

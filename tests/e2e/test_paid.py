@@ -46,7 +46,7 @@ async def test_a_paid_task_is_acknowledged_at_compute_once_it_is_final(world: Wo
     assigned = await world.desk.assign(world.node.address)
     pair = assigned.assignment.pair
     await world.desk.ended(pair)
-    await unknown_at_compute(world.node, pair, 90)
+    await unknown_at_compute(world.node, pair)
     assert states(world.node, pair) == [("paid", None)]
 
 

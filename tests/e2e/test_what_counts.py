@@ -120,7 +120,7 @@ async def test_an_assignment_by_a_lookup_table_counts(world: World) -> None:
     async def is_rooted() -> bool:
         return await rpc.get_slot("finalized") > made.slot + 1
 
-    await until(is_rooted, "the table is rooted", 90)
+    await until(is_rooted, "the table is rooted")
     assignment = await desk.assignment(node)
     message = MessageV0.try_compile(
         desk.key.pubkey(),

@@ -57,7 +57,7 @@ async def test_with_clocks_an_hour_off_tasks_are_paid_and_stopped_by_the_chains_
                     slow_graph(),
                     tensors=(slow_input(),),
                     units=100_000,
-                    time_s=LANDING_MARGIN_S + 12,
+                    time_s=LANDING_MARGIN_S + 15,
                 )
             ).assignment.pair
             await at_stage(node, slow, Stage.RUNNING)
@@ -65,7 +65,7 @@ async def test_with_clocks_an_hour_off_tasks_are_paid_and_stopped_by_the_chains_
             async def is_missed() -> bool:
                 return states(node, slow) == [("missed", "DeadlinePassed")]
 
-            await until(is_missed, "it is stopped at the deadline less the margin", 20)
+            await until(is_missed, "it is stopped at the deadline less the margin")
             assert "storing" not in stages(node, slow)
 
 

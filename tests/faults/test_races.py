@@ -14,7 +14,7 @@ from listener.chain.accounts import ExecutionState
 from requester.cancel import cancel
 from shared.ids import TaskKey
 from tests.e2e.conftest import EAGER
-from tests.e2e.desk import FEE, REWARD, Desk, journal, states, unknown_at_compute, until
+from tests.e2e.desk import FEE, REWARD, Desk, journal, sees_the_notice, states, unknown_at_compute, until
 from tests.faults.http_proxy import http_proxy
 from tests.faults.node import errors
 from tests.faults.weather import Fault, Weather
@@ -100,17 +100,12 @@ async def test_a_cancellation_of_what_is_signed_changes_nothing(net) -> None:
         await state_is(node, pair, ("submitting", None))
         cancelling = asyncio.create_task(cancel(session, pair))
         await desk.in_notice(pair)
-        await until(lambda: _seen_as_cancelled(node, pair), "the node has seen the notice", 30)
+        await until(lambda: sees_the_notice(node, pair), "the node has seen the notice", 30)
         assert states(node, pair) == [("submitting", None)]
         weather.clear()
         assert (await cancelling).state is ExecutionState.COMPLETED
         await state_is(node, pair, ("paid", None))
         assert 0 < await net.rpc.get_balance(node.address) - before <= REWARD - FEE
-
-
-async def _seen_as_cancelled(node: RunningNode, pair: TaskKey) -> bool:
-    query = "SELECT refund_at FROM tasks WHERE execution_id = ? AND task_id = ?"
-    return journal(node, query, pair.execution_id, pair.task_id) not in ([], [(0,)])
 
 
 async def test_nothing_is_signed_for_what_the_notice_leaves_no_time_for(net) -> None:

@@ -33,7 +33,7 @@ from tests.unit.journal_rows import NOW
 from tests.unit.listener_world import NODE, PROGRAM, World, running, until
 
 MARGIN_S = 15.0
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 @dataclass

@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,7 +131,16 @@ class Lane:
     async def _faults(self, scenario: Scenario, pair: TaskKey, journal: Path, before: int) -> list[str]:
         session = self.desk.session
         execution = await patiently(lambda: session.execution(pair), session.clock)
-        answer = await self.node.http.get(f"{self.node.compute_url}/api/task/{pair.execution_id}/{pair.task_id}")
+        compute_says: list[int] = []
+
+        async def answered() -> bool:
+            """Compute may have been killed a moment ago, by the last that it did for the task."""
+            path = f"/api/task/{pair.execution_id}/{pair.task_id}"
+            with suppress(httpx.TransportError):
+                compute_says.append((await self.node.http.get(f"{self.node.compute_url}{path}")).status_code)
+            return bool(compute_says)
+
+        await until(answered, "compute answers", SETTLED_WITHIN_S)
         signed = 0 if scenario.earned == 0 else 1
         landed = await patiently(lambda: landed_of(self.desk, self.node.address, pair, signed), session.clock)
         stored = [path for path in _files(self.outputs) if pair.execution_id in path.parts]
@@ -140,7 +150,7 @@ class Lane:
             "lamports earned": (await self._balance() - before, scenario.earned),
             "the ledger's sum": (_ledger(journal), scenario.earned),
             "objects stored": (len(stored), scenario.objects),
-            "compute's answer": (answer.status_code, 404),
+            "compute's answer": (compute_says[-1], 404),
             "transactions of the node": (len(landed), signed),
         }
         return [f"{what}: {is_}, not {should}" for what, (is_, should) in found.items() if is_ != should]

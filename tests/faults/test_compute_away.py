@@ -114,7 +114,7 @@ async def test_what_was_lost_with_the_state_folder_is_computed_again_to_the_same
 async def test_a_compute_that_stops_first_leaves_its_task_to_its_next_start(way: Between) -> None:
     assert await asyncio.to_thread(way.compute.stop) == 0
     await asyncio.to_thread(lambda: way.compute.start(grace_s=0.1))
-    body = slow_task(way.compute, count=200)
+    body = slow_task(way.compute, count=800)
     task = await way.take(body)
     await at_stage(way, body, "running")
     assert await asyncio.to_thread(way.compute.stop) == 0
@@ -126,7 +126,7 @@ async def test_a_compute_that_stops_first_leaves_its_task_to_its_next_start(way:
 
 
 async def test_at_capacity_tasks_wait_in_the_journal_and_each_is_computed(way: Between) -> None:
-    tasks = [await way.take(slow_task(way.compute, count=20)) for _ in range(8)]
+    tasks = [await way.take(slow_task(way.compute, count=100)) for _ in range(8)]
     for task in tasks:
         await way.reaches(task, State.COMPUTED)
         assert way.stages(task) == ONCE
@@ -189,7 +189,11 @@ async def test_while_compute_hangs_a_cancellation_ends_by_the_notice_and_the_sto
         return (await asyncio.to_thread(way.compute.status, body)).status_code == 404
 
     await until(stopped, PATIENCE_S)
-    assert (await way.journal.task(task.id)).owed is not Owed.STOP
+
+    async def written() -> bool:
+        return (await way.journal.task(task.id)).owed is not Owed.STOP
+
+    await until(written, PATIENCE_S)
     assert way.submitted == []
 
 

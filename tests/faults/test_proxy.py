@@ -48,7 +48,7 @@ async def asked(fault: Fault | None, **weather: object) -> tuple[httpx.Response 
     async with (
         accepting(server.serve) as port,
         http_proxy(port, sky) as proxy,
-        httpx.AsyncClient() as http,
+        httpx.AsyncClient(timeout=60) as http,
     ):
         begun = time.monotonic()
         try:

@@ -21,7 +21,7 @@ pytestmark = [
 GONE_S = 300.0 if FULL else 75.0
 """A blockhash lives 30 s here, and an endpoint's recent statuses 60 s: what landed then stands in the history only."""
 TIME_S = 1_800
-PAID_WITHIN_S = 120.0
+PAID_WITHIN_S = 240.0
 
 
 def set_gone(node: FaultyNode, is_gone: bool) -> None:

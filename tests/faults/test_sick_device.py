@@ -117,6 +117,6 @@ async def test_a_device_that_stays_sick_takes_no_task(sick: Sickness, monkeypatc
 
 
 async def _until_it_says(pool, what: str) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while what not in pool.state:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

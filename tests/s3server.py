@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli.localnet.ports import free_ports
 from tests.needs import needs
 
 ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"
-START_S = 20.0
+START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,11 @@ class S3Server:
         (self.folder / name).mkdir()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def running_s3_server(folder: Path) -> Iterator[S3Server]:
     """Runs the server until the block ends. Without versitygw on the PATH the test is skipped."""
     program = needs("versitygw", "no real S3 server to test against")
-    server = S3Server(free_port(), folder)
+    server = S3Server(free_ports(1), folder)
     keys = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
     command = [program, "--port", f"127.0.0.1:{server.port}", "--quiet", "posix", folder]
     process = subprocess.Popen(
@@ -56,7 +51,7 @@ def running_s3_server(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def _wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:

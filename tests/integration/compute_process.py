@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from cli.localnet.ports import free_ports
 from compute.safetensors_header import encode_header
 from compute.specs import TensorSpec
 
@@ -35,7 +35,8 @@ class ComputeProcess:
         token_file = folder / "token"
         token_file.write_text(TOKEN)
         token_file.chmod(0o600)
-        self.port = _free_port()
+        # Not one that the system may give to a connection while the process is down.
+        self.port = free_ports(1)
         self._environment = {
             **os.environ,
             "SPLITUP_TOKEN_FILE": str(token_file),
@@ -59,7 +60,7 @@ class ComputeProcess:
         until(lambda: self._answers(), "the API answers")
 
     def ready(self) -> None:
-        until(lambda: self.http.get("/ready").status_code == 200, "compute is ready", 60)
+        until(lambda: self.http.get("/ready").status_code == 200, "compute is ready", 100)
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -91,7 +92,7 @@ class ComputeProcess:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(40)
+        return self.process.wait(100)
 
     # ---- what lies in storage ----
 
@@ -184,14 +185,8 @@ def name_of(pid: int) -> str | None:
         return None
 
 
-def until(true, what: str, seconds: float = 20.0) -> None:
+def until(true, what: str, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.01)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

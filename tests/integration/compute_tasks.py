@@ -2,9 +2,10 @@
 
 import itertools
 import struct
+from collections.abc import Callable
 
 from compute.specs import DType, TensorSpec
-from tests.integration.compute_process import REQUESTER, ComputeProcess
+from tests.integration.compute_process import REQUESTER, ComputeProcess, until
 
 _numbers = itertools.count(1)
 
@@ -77,7 +78,7 @@ def deaf_task(compute: ComputeProcess, **members: object) -> dict[str, object]:
 
 
 def big_task(compute: ComputeProcess, side: int = 8_000, **members: object) -> dict[str, object]:
-    """An output of 256 MB from small inputs: storing it takes a moment that a test can catch."""
+    """An output of 256 MB from small inputs: storing it takes a moment that a test can catch, see `storing`."""
     column = compute.put_tensor("column", floats(side, 1), bytes(side * 4))
     row = compute.put_tensor("row", floats(1, side), bytes(side * 4))
     graph = {
@@ -86,3 +87,21 @@ def big_task(compute: ComputeProcess, side: int = 8_000, **members: object) -> d
         "outputs": [ref("sum")],
     }
     return request(compute.put_package(graph), [column, row], **members)
+
+
+def storing(compute: ComputeProcess, big: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """A task whose output is being stored just now. A busy machine may miss the moment: then it is another one."""
+    for _ in range(5):
+        task = big()
+        compute.post(task)
+        seen: list[str] = []
+
+        def is_computed() -> bool:
+            seen.append(compute.status(task).json()["stage"])  # noqa: B023 # asked at once
+            return seen[-1] in ("storing", "done", "failed")  # noqa: B023
+
+        until(is_computed, "it is computed")
+        if seen[-1] == "storing":
+            return task
+        assert compute.delete(task, acknowledge="unpaid").status_code == 204
+    raise AssertionError("no output was seen being stored")

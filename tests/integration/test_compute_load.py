@@ -49,7 +49,7 @@ def test_small_tasks_of_two_requesters_give_the_same_bytes_under_load_as_alone(c
         alone.append(output_hash(compute, task))
     assert len(set(alone)) == len(small)
 
-    matrix = compute.put_tensor("zeros", floats(512, 512), bytes(512 * 512 * 4), folder="public")
+    matrix = compute.put_tensor("zeros", floats(1024, 1024), bytes(1024 * 1024 * 4), folder="public")
     product = compute.put_package(chain_of_products(3_000), folder="public")
     long = [request(product, [matrix], requester=each) for each in REQUESTERS]
     for task in long:
@@ -63,7 +63,7 @@ def test_small_tasks_of_two_requesters_give_the_same_bytes_under_load_as_alone(c
         assert compute.post(task).status_code == 202
     for place, task in beside:
         assert output_hash(compute, task) == alone[place], f"{small[place]} of {task['requester']}"
-    # Each of the long tasks is hundreds of times as much work as all small ones together.
+    # Each of the long tasks is a thousand times as much work as all small ones together.
     for task in long:
         assert compute.status(task).json()["stage"] == "running"
         compute.delete(task)

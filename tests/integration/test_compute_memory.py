@@ -19,7 +19,7 @@ def done(compute: ComputeProcess, task: dict[str, object]) -> dict[str, float]:
 
 def test_tasks_that_do_not_fit_together_run_one_after_the_other_and_one_that_never_fits_is_refused(tmp_path):
     with compute_process(tmp_path, max_running=2, memory_bytes=MEMORY_BYTES) as compute:
-        first, second, third = slow_task(compute, count=200), slow_task(compute, count=5), slow_task(compute)
+        first, second, third = slow_task(compute, count=1_000), slow_task(compute, count=5), slow_task(compute)
         never = big_task(compute)
         compute.post(first)
         compute.reach(first, "running")

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.compute_process import ComputeProcess, compute_process, living, until
-from tests.integration.compute_tasks import add_task, big_task, slow_task
+from tests.integration.compute_tasks import add_task, big_task, slow_task, storing
 
+LESS_THAN_AN_IMPORT_S = 1.5
+"""Of torch, after which a worker looks whether anybody is there."""
+SOON_S = 10.0
+"""Less than the task takes that runs meanwhile, than the time of grace, and than a poll."""
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
@@ -32,7 +36,7 @@ def test_the_api_answers_within_a_second_of_its_start(tmp_path):
     # Less the time that the process stood in line for a core, which is the machine's and not its own.
     times = []
     with compute_process(tmp_path) as compute:
-        for _ in range(3):
+        while not times or (min(times) >= 1 and len(times) < 5):
             compute.kill()
             begun = time.monotonic()
             compute.start()
@@ -53,7 +57,7 @@ def test_a_worker_that_is_still_starting_goes_with_its_process(tmp_path):
         until(lambda: compute.forked_pids(), "a worker was started")
         workers = compute.forked_pids()
         compute.kill()
-        until(lambda: not living(workers), "the worker is gone", 0.8)
+        until(lambda: not living(workers), "the worker is gone", LESS_THAN_AN_IMPORT_S)
 
 
 def test_a_wrong_setting_is_named_and_nothing_starts(tmp_path):
@@ -97,7 +101,7 @@ def test_a_device_that_is_not_there_is_told_by_ready(tmp_path):
 @SIGNALS
 def test_a_signal_takes_nothing_new_finishes_what_runs_and_exits_0(tmp_path, number):
     with compute_process(tmp_path, grace_s=60, max_in_work=1) as compute:
-        task, queued = running(compute, count=600), add_task(compute)
+        task, queued = running(compute, count=1_200), add_task(compute)
         compute.post(queued)
         assert compute.process is not None
         compute.process.send_signal(number)
@@ -108,7 +112,7 @@ def test_a_signal_takes_nothing_new_finishes_what_runs_and_exits_0(tmp_path, num
         until(lambda: compute.status(queued).status_code == 404, "what had not begun is left to the next start")
         assert compute.http.get("/ready").status_code == 503
         assert compute.ended(task)["stage"] == "done"
-        assert compute.process.wait(20) == 0
+        assert compute.process.wait(60) == 0
         compute.start()
         assert compute.status(task).json()["stage"] == "done"
         assert compute.post(queued).status_code == 202
@@ -124,7 +128,7 @@ def test_sigterm_stops_what_takes_longer_than_the_grace_time_without_output(tmp_
         workers = compute.forked_pids()
         begun = time.monotonic()
         assert compute.stop() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < SOON_S
         assert compute.output_files() == kept
         assert not living(workers)
         compute.start()
@@ -135,9 +139,7 @@ def test_sigterm_stops_what_takes_longer_than_the_grace_time_without_output(tmp_
 
 def test_sigterm_lets_what_is_being_stored_be_stored(tmp_path):
     with compute_process(tmp_path, grace_s=60) as compute:
-        task = big_task(compute)
-        compute.post(task)
-        compute.reach(task, "storing")
+        task = storing(compute, lambda: big_task(compute))
         assert compute.stop() == 0
         assert len(compute.output_files()) == 1
         compute.start()
@@ -152,7 +154,7 @@ def test_sigterm_before_the_worker_is_ready_ends_both(tmp_path):
         workers = compute.forked_pids()
         begun = time.monotonic()
         assert compute.stop() == 0
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < SOON_S
         assert not living(workers)
 
 
@@ -164,7 +166,7 @@ def test_a_waiting_call_does_not_hold_up_the_end(tmp_path):
             time.sleep(0.3)
             begun = time.monotonic()
             assert compute.stop() == 0
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < SOON_S
             assert poll.result().status_code == 404
 
 
@@ -187,7 +189,7 @@ def test_a_second_signal_ends_the_process_at_once_and_nothing_is_lost(tmp_path):
         compute.process.send_signal(signal.SIGTERM)
         is_stopping(compute)
         compute.process.send_signal(signal.SIGINT)
-        assert compute.process.wait(2) > 0
+        assert compute.process.wait(SOON_S) > 0
         until(lambda: not living(workers), "the worker is gone too")
         compute.start()
         assert compute.status(done).json() == before

@@ -23,6 +23,16 @@ PREFIX = parse_prefix("s3://tensors/tasks")
 OBJECT = parse_object_uri("s3://tensors/tasks/public/object")
 LARGE = 64 << 20
 SHORT = RetryPolicy(patience_s=1.0)
+SLOW_BYTES_PER_S = 1e6
+"""A quarter of a minute for 16 MiB."""
+SOON_S = 8.0
+"""Less than what is transferred slowly takes, and than a thread waits for a server that is silent."""
+
+
+async def until(true) -> None:
+    async with asyncio.timeout(SOON_S):
+        while not true():  # noqa: ASYNC110 # threads and the proxy tell nobody
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +114,18 @@ async def test_what_is_not_there_is_missing_after_a_short_retry(opened):
     for read in (storage.read_start(OBJECT, 8), storage.read_range(OBJECT, 0, 8)):
         with pytest.raises(InputMissing, match="tasks/public/object is not there"):
             await read
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 async def test_an_object_that_appears_during_the_short_retry_is_read(opened, stored):
-    storage = opened()
+    storage = opened(policy=RetryPolicy(missing_retries=6))
     await storage.probe()
     stored.parent.mkdir(parents=True, exist_ok=True)
     reading = asyncio.create_task(storage.read_range(OBJECT, 0, 3))
     await asyncio.sleep(0.05)
-    stored.write_bytes(b"abc")
+    whole = stored.with_name("whole")
+    whole.write_bytes(b"abc")
+    whole.rename(stored)  # at once, or it might be read before it has its bytes
     assert await reading == b"abc"
 
 
@@ -185,11 +197,11 @@ async def test_a_server_that_is_gone_ends_in_storage_unavailable_after_the_patie
     begun = time.monotonic()
     with pytest.raises(StorageUnavailable, match="attempts"):
         await opened(port, policy=SHORT).read_range(OBJECT, 0, 1)
-    assert 1.0 <= time.monotonic() - begun < 8.0
+    assert 1.0 <= time.monotonic() - begun < 30.0
     begun = time.monotonic()
     with pytest.raises(StorageUnavailable):
         await opened(port).probe()
-    assert time.monotonic() - begun < 10.0
+    assert time.monotonic() - begun < 30.0
 
 
 async def cancelled_within(task: asyncio.Task, seconds: float) -> None:
@@ -204,19 +216,18 @@ async def cancelled_within(task: asyncio.Task, seconds: float) -> None:
 async def test_cancelling_a_slow_read_ends_it_and_leaves_the_buffer_alone(opened, server, stalled):
     await opened().put_new(OBJECT, [b"\1" * (16 << 20)])
     async with running_proxy(server.port) as proxy:
-        proxy.bytes_per_s = 4e6
+        proxy.bytes_per_s = SLOW_BYTES_PER_S
         buffer = bytearray(16 << 20)
         storage = opened(proxy.port)
         reading = asyncio.create_task(storage.read_into(OBJECT, 0, memoryview(buffer)))
-        await asyncio.sleep(1.0)
+        await until(lambda: buffer.count(1) > 0)
         proxy.stalled = stalled
         await asyncio.sleep(0.1)
-        await cancelled_within(reading, 1.0)
+        await cancelled_within(reading, SOON_S)
         filled = buffer.count(1)
         assert 0 < filled < len(buffer)
         # The threads have given up too, also those that waited for a stalled server.
-        await asyncio.sleep(0.5)
-        assert proxy.open == 0
+        await until(lambda: proxy.open == 0)
         proxy.stalled, proxy.bytes_per_s = False, None
         await asyncio.sleep(0.3)
         assert buffer.count(1) == filled
@@ -224,10 +235,10 @@ async def test_cancelling_a_slow_read_ends_it_and_leaves_the_buffer_alone(opened
 
 async def test_cancelling_a_slow_put_leaves_no_object(opened, server, stored):
     async with running_proxy(server.port) as proxy:
-        proxy.bytes_per_s = 4e6
+        proxy.bytes_per_s = SLOW_BYTES_PER_S
         putting = asyncio.create_task(opened(proxy.port).put_new(OBJECT, [memoryview(bytes(16 << 20))]))
         await asyncio.sleep(0.5)
-        await cancelled_within(putting, 1.0)
+        await cancelled_within(putting, SOON_S)
         proxy.bytes_per_s = None
         await asyncio.sleep(0.5)
     assert not stored.exists()

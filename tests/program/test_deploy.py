@@ -26,6 +26,7 @@ NO_OLDER_SBPF = "B8JJXCy5amZyWG9r7EnUYLwzXSXTxG7GZ1qZ1qggo83g"
 """Feature of SIMD-0500: nothing older may."""
 LOADER = Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111")
 PURSE = 10**11
+ASSIGNED_WITHIN_S = 60
 DATA_HEAD = 45
 """Bytes before the program's own in its data account."""
 
@@ -58,7 +59,7 @@ def assign(rpc: Rpc, program: Pubkey, requester: Keypair) -> int:
     message = Message([pair.assign_task(Assignment(deadline=int(time.time()) + 600))], requester.pubkey())
     signed = Transaction([requester], message, Hash.from_string(latest["value"]["blockhash"]))  # type: ignore[index]
     rpc("sendTransaction", base64.b64encode(bytes(signed)).decode(), {"encoding": "base64", "skipPreflight": True})
-    end = time.monotonic() + 30
+    end = time.monotonic() + ASSIGNED_WITHIN_S
     while time.monotonic() < end:
         config = {"encoding": "base64", "commitment": "confirmed"}
         found = rpc("getAccountInfo", str(pair.address), config)["value"]  # type: ignore[index]
@@ -66,7 +67,7 @@ def assign(rpc: Rpc, program: Pubkey, requester: Keypair) -> int:
             assert found["owner"] == str(program)
             return int(found["space"])
         time.sleep(0.2)
-    raise AssertionError("the deployed program assigned nothing within 30 s")
+    raise AssertionError(f"the deployed program assigned nothing within {ASSIGNED_WITHIN_S} s")
 
 
 @pytest.mark.validator

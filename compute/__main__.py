@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from compute.app import create_app
+from compute.buffer_pool import BufferPool
 from compute.input_loader import InputLoader
 from compute.memory import HostMemory
 from compute.outputs import check_output_prefix
@@ -70,7 +71,8 @@ async def run(settings: ComputeSettings, token: str, listening: socket.socket) -
         worker_options(settings), plan_limit_s=settings.plan_limit_s, run_limit_s=settings.run_limit_s
     )
     weights = WeightsCache(settings.weights_cache_bytes)
-    memory = HostMemory(weights.reclaim, settings.memory_bytes or None)
+    pool_of_buffers = BufferPool(settings.buffer_pool_bytes)
+    memory = HostMemory(weights.reclaim, settings.memory_bytes or None, pool=pool_of_buffers)
     loader = InputLoader(storage, memory, weights)
     service = Service(settings, storage, pool, results, clock, loader)
     preload = Preload(settings, storage, loader, weights, clock)

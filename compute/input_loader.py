@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from compute.buffer_pool import Wanted
 from compute.inputs import Input, load_inputs
 from compute.memory import Allotment, HostMemory
 from compute.shared_memory import SharedBuffer
@@ -14,7 +15,7 @@ from compute.weights.cache import Owner, WeightsCache
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a task computes from, which nobody may write, and zeroed buffers `beside` it."""
+    """What a task computes from, which nobody may write, and buffers `beside` it for a worker to fill."""
 
     inputs: tuple[SharedBuffer, ...]
     beside: tuple[SharedBuffer, ...]
@@ -51,8 +52,10 @@ class InputLoader:
                 lease = await stack.enter_async_context(self._weights.lease(keys, owner))
                 held = [lease.buffer(key) for key in keys]
                 fresh = [given for given, buffer in zip(inputs, held, strict=True) if buffer is None]
-                sizes = [given.buffer_bytes for given in fresh]
-                allotment = await stack.enter_async_context(self.memory.allotted([*sizes, *beside], values_bytes))
+                # Weights stay, in a buffer of exactly their size.
+                wanted = [Wanted(given.buffer_bytes, None if given.weights else owner) for given in fresh]
+                wanted += [Wanted(size, owner, writable=True) for size in beside]
+                allotment = await stack.enter_async_context(self.memory.allotted(wanted, values_bytes))
             made, others = allotment.buffers[: len(fresh)], allotment.buffers[len(fresh) :]
             await load_inputs(self._storage, fresh, made)
             for given, buffer in zip(fresh, made, strict=True):
@@ -60,4 +63,4 @@ class InputLoader:
                     allotment.keep(buffer)
             taken = iter(made)
             all_inputs = tuple(next(taken) if buffer is None else buffer for buffer in held)
-            yield Loaded(all_inputs, tuple(others), allotment)
+            yield Loaded(all_inputs, others, allotment)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from math import ceil
 
+from compute.buffer_pool import BufferPool, Wanted
 from compute.machine import Machine, MachineMemory
 from compute.margin import Margin
 from compute.shared_memory import SharedBuffer
@@ -22,36 +23,23 @@ Reclaim = Callable[[int], int]
 
 
 class Allotment:
-    """What one task was given: zeroed `buffers`, and room for the values that its computation holds beside them."""
+    """What one task was given: `buffers`, and room for the values that its computation holds beside them."""
 
-    def __init__(self, sizes: Sequence[int], values_bytes: int) -> None:
-        """Raises OutOfMemory."""
-        self.buffers: list[SharedBuffer] = []
+    def __init__(self, buffers: Sequence[SharedBuffer], values_bytes: int) -> None:
+        self.buffers = tuple(buffers)
         self.values_bytes = values_bytes
-        self._kept: set[SharedBuffer] = set()
-        try:
-            for size in sizes:
-                self.buffers.append(SharedBuffer("tensors", size))
-        except OutOfMemory:
-            self.close()
-            raise
+        self.kept: set[SharedBuffer] = set()
 
     def keep(self, buffer: SharedBuffer) -> None:
-        """It outlives the task and counts as taken until its new owner closes it."""
-        self._kept.add(buffer)
-
-    def close(self) -> None:
-        self.values_bytes = 0
-        for buffer in self.buffers:
-            if buffer not in self._kept:
-                buffer.close()
+        """It outlives the task and counts as taken until its new owner closes it or gives it back."""
+        self.kept.add(buffer)
 
 
 class HostMemory:
     """Counts what it gave out: a memfd takes its memory only when it is written, and then the kernel kills.
 
     `reclaim` is asked before a task waits. What it gives back are buffers that it closes. `limit_bytes` is the most
-    that all tasks together may hold.
+    that all tasks together may hold. `pool` keeps buffers for the next tasks, as far as these leave room.
     """
 
     def __init__(
@@ -59,13 +47,15 @@ class HostMemory:
         reclaim: Reclaim = lambda _: 0,
         limit_bytes: int | None = None,
         read: Callable[[], MachineMemory] | None = None,
+        pool: BufferPool | None = None,
     ) -> None:
         self._reclaim = reclaim
         self._limit_bytes = limit_bytes
         self._read = read or Machine()
         self.margin = Margin()
         self._allotments: set[Allotment] = set()
-        self._buffers: set[SharedBuffer] = set()
+        self._buffers: dict[SharedBuffer, Wanted] = {}
+        self.pool = pool or BufferPool(0)
         self._unheld_bytes = 0
         # Who comes first is served first, or the small ones would pass a large one by for ever.
         self._turn = asyncio.Lock()
@@ -73,50 +63,76 @@ class HostMemory:
 
     @property
     def promised_bytes(self) -> int:
-        """What tasks and whoever keeps buffers may hold, written or not."""
-        self._buffers = {buffer for buffer in self._buffers if buffer.fd >= 0}
+        """What tasks and whoever keeps buffers may hold, written or not; without the pool's."""
+        self._buffers = {buffer: wanted for buffer, wanted in self._buffers.items() if buffer.fd >= 0}
         values = sum(allotment.values_bytes for allotment in self._allotments)
-        return sum(buffer.size for buffer in self._buffers) + values
+        return sum(buffer.capacity for buffer in self._buffers) + values - self.pool.idle_bytes
 
     def room_bytes(self) -> int:
         """What could be promised now."""
-        promised = self.promised_bytes
+        taken = self.promised_bytes + self.pool.idle_bytes
         available = self._read().available
         # What would be available if nothing were held here. What is written in buffers is known; how much of their
         # values tasks hold at present is not, so it is known only within bounds while there are any.
-        least = available + sum(buffer.size - buffer.unwritten_bytes for buffer in self._buffers)
+        least = available + sum(buffer.capacity - buffer.unwritten_bytes for buffer in self._buffers)
         most = least + sum(allotment.values_bytes for allotment in self._allotments)
         self._unheld_bytes = min(max(self._unheld_bytes, least), most)
-        return max(self._within_limit(self._unheld_bytes - MEMORY_FLOOR_BYTES) - promised, 0)
+        return max(self._within_limit(self._unheld_bytes - MEMORY_FLOOR_BYTES) - taken, 0)
 
     @asynccontextmanager
-    async def allotted(self, sizes: Sequence[int], values_bytes: int) -> AsyncIterator[Allotment]:
-        """Buffers of these sizes and so much beside them, until the block ends; waits until others gave it back.
+    async def allotted(self, wanted: Sequence[Wanted], values_bytes: int) -> AsyncIterator[Allotment]:
+        """These buffers and so much beside them, until the block ends; waits until others gave it back.
 
         Raises OutOfMemory where that is more than this machine has, or more than it has while nothing else runs.
         """
-        needed = sum(sizes) + values_bytes
+        size = sum(one.size for one in wanted)
         most = max(self._within_limit(self._read().total - MEMORY_FLOOR_BYTES), 0)
-        if needed > most:
-            raise OutOfMemory(f"the task needs {needed} bytes of memory; this machine has {most} for tasks")
+        if size + values_bytes > most:
+            raise OutOfMemory(
+                f"the task needs {size + values_bytes} bytes of memory; this machine has {most} for tasks"
+            )
         # What was learned may have a task wait until it is alone, but refuses none.
-        values_bytes = min(ceil(values_bytes * self.margin.factor), most - sum(sizes))
+        values_bytes = min(ceil(values_bytes * self.margin.factor), most - size)
         async with self._turn:
-            await self._wait_for(sum(sizes) + values_bytes)
-            allotment = Allotment(sizes, values_bytes)
+            found = self._from_pool(wanted, values_bytes)
+            await self._wait_for(_missing_bytes(wanted, found) + values_bytes)
+            allotment = Allotment(self._completed(wanted, found), values_bytes)
             self._allotments.add(allotment)
-            self._buffers.update(allotment.buffers)
         try:
             yield allotment
         finally:
             self._allotments.discard(allotment)
-            allotment.close()
+            for buffer in allotment.buffers:
+                if buffer not in allotment.kept:
+                    self.give_back(buffer)
             self._returned.set()
 
     def give_back(self, buffer: SharedBuffer) -> None:
-        """One that was kept beyond its task's block."""
-        buffer.close()
+        """One that its task, or who kept it beyond that, needs no more."""
+        self.pool.give(buffer, self._buffers[buffer])
         self._returned.set()
+
+    def _from_pool(self, wanted: Sequence[Wanted], values_bytes: int) -> list[SharedBuffer | None]:
+        """None where there is none; all None where there is no room for the rest, so that nobody waits with them."""
+        found = [self.pool.take(one) for one in wanted]
+        if self.room_bytes() < _missing_bytes(wanted, found) + values_bytes:
+            for buffer in filter(None, found):
+                self.give_back(buffer)
+            return [None] * len(wanted)
+        return found
+
+    def _completed(self, wanted: Sequence[Wanted], found: Sequence[SharedBuffer | None]) -> list[SharedBuffer]:
+        """With new ones for those that are None. Raises OutOfMemory."""
+        buffers: list[SharedBuffer] = []
+        try:
+            for one, buffer in zip(wanted, found, strict=True):
+                buffers.append(buffer or SharedBuffer("tensors", one.size))
+                self._buffers[buffers[-1]] = one
+        except OutOfMemory:
+            for buffer in {*buffers, *filter(None, found)}:
+                self.give_back(buffer)
+            raise
+        return buffers
 
     def _within_limit(self, size: int) -> int:
         return size if self._limit_bytes is None else min(size, self._limit_bytes)
@@ -125,7 +141,7 @@ class HostMemory:
         loop = asyncio.get_running_loop()
         alone_since: float | None = None
         while (room := self.room_bytes()) < needed:
-            if self._reclaim(needed - room) > 0:
+            if self._reclaimed(needed - room):
                 continue
             if self._allotments:
                 alone_since = None
@@ -139,3 +155,14 @@ class HostMemory:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await self._returned.wait()
+
+    def _reclaimed(self, wanted_bytes: int) -> bool:
+        """Whether anything was."""
+        freed = self.pool.reclaim(wanted_bytes)
+        if freed < wanted_bytes:
+            freed += self._reclaim(wanted_bytes - freed)
+        return freed > 0
+
+
+def _missing_bytes(wanted: Sequence[Wanted], found: Sequence[SharedBuffer | None]) -> int:
+    return sum(one.size for one, buffer in zip(wanted, found, strict=True) if buffer is None)

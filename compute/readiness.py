@@ -143,11 +143,13 @@ class ReadinessProbes:
 
     def _memory(self) -> tuple[bool, str, str | None]:
         memory = self._host_memory
+        kept = memory.pool.idle_bytes
         available = self._machine().available
         ok = available >= MEMORY_FLOOR_BYTES
         value = (
             f"{available >> 20} MiB available, {memory.promised_bytes >> 20} MiB promised to tasks, "
-            f"room for {memory.room_bytes() >> 20} MiB more"
+            f"room for {memory.room_bytes() + kept >> 20} MiB more, "
+            f"with {kept >> 20} MiB that stay with their requester"
         )
         return ok, value, None if ok else "lower SPLITUP_MAX_IN_WORK, or add memory"
 

@@ -106,6 +106,12 @@ class ComputeSettings(StorageSettings):
     preload: Annotated[tuple[TensorUri, ...], NoDecode] = Field(
         (), description="Comma-separated TensorUris of weights that are in memory before the first task."
     )
+    buffer_pool_bytes: int = Field(
+        1 << 30,
+        ge=0,
+        description="Bytes of memory that stay with the requester whose tasks held them, for his next ones, as far as "
+        "other tasks leave room: reading into fresh memory takes more than twice as long. 0: none.",
+    )
     memory_bytes: int = Field(
         0,
         ge=0,

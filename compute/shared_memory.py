@@ -18,11 +18,11 @@ _F_SEAL_FUTURE_WRITE = 0x10
 
 
 class SharedBuffer:
-    """`size` zeroed bytes, written through `view`. Another process maps the descriptor that `lend` gives."""
+    """`size` bytes of memory, written through `view`. Another process maps the descriptor that `lend` gives."""
 
     def __init__(self, name: str, size: int) -> None:
-        """Raises OutOfMemory if the machine has no room for it."""
-        self.size = size
+        """All zero. Raises OutOfMemory if the machine has no room for it."""
+        self.size = self.capacity = size
         self._is_lent = False
         try:
             self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -32,7 +32,7 @@ class SharedBuffer:
             os.ftruncate(self.fd, max(size, 1))
             # Whoever else holds the descriptor cannot cut the memory from under us.
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SIZE_IS_FINAL)
-            self.view = map_shared(self.fd, size, writable=True)
+            self.view = self._all = map_shared(self.fd, size, writable=True)
         except OSError as exc:
             os.close(self.fd)
             raise OutOfMemory(f"no room for {size} bytes of shared memory: {exc.strerror}") from exc
@@ -45,17 +45,22 @@ class SharedBuffer:
             self._is_lent = True
         return self.fd
 
+    def resize(self, size: int) -> None:
+        """Use the first `size` bytes of its `capacity`, with whatever they hold."""
+        self.size = size
+        self.view = self._all[:size]
+
     @property
     def unwritten_bytes(self) -> int:
         """What it may still take of the machine's memory."""
-        return max(self.size - os.fstat(self.fd).st_blocks * BLOCK_BYTES, 0)
+        return max(self.capacity - os.fstat(self.fd).st_blocks * BLOCK_BYTES, 0)
 
     def close(self) -> None:
         """Let go of descriptor and mapping. The memory is free once no view of it is left, here or elsewhere."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-            self.view = memoryview(b"")
+            self.view = self._all = memoryview(b"")
 
 
 def map_shared(fd: int, size: int, *, writable: bool) -> memoryview:

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from compute.buffer_pool import Wanted
 from compute.machine import MachineMemory
 from compute.margin import Margin
 from compute.memory import MEMORY_FLOOR_BYTES, HostMemory
@@ -37,7 +38,7 @@ class Holder:
         self.work = asyncio.create_task(self._work(memory, buffer_pages * PAGE, value_pages * PAGE))
 
     async def _work(self, memory: HostMemory, size: int, values_bytes: int) -> None:
-        async with memory.allotted([size], values_bytes) as self.allotment:
+        async with memory.allotted([Wanted(size)], values_bytes) as self.allotment:
             self.holds.set()
             await self.end.wait()
 
@@ -127,9 +128,9 @@ async def test_one_that_stops_waiting_lets_the_next_one_go_on():
 
 async def test_more_than_the_machine_has_is_refused_at_once_with_both_numbers():
     memory = HostMemory(read=HandMachine(10))
-    async with memory.allotted([10 * PAGE], 0):
+    async with memory.allotted([Wanted(10 * PAGE)], 0):
         with pytest.raises(OutOfMemory, match=f"needs {10 * PAGE + 1} bytes .* has {10 * PAGE} for tasks"):
-            async with memory.allotted([9 * PAGE], PAGE + 1):
+            async with memory.allotted([Wanted(9 * PAGE)], PAGE + 1):
                 pass
 
 
@@ -140,7 +141,7 @@ async def test_a_limit_below_what_the_machine_has_is_what_tasks_share():
     await first.runs()
     assert memory.room_bytes() == 2 * PAGE
     with pytest.raises(OutOfMemory, match=f"has {6 * PAGE} for tasks"):
-        async with memory.allotted([7 * PAGE], 0):
+        async with memory.allotted([Wanted(7 * PAGE)], 0):
             pass
     second = Holder(memory, 3)
     assert await second.waits()
@@ -152,9 +153,9 @@ async def test_a_limit_below_what_the_machine_has_is_what_tasks_share():
 async def test_what_runs_took_beyond_their_plans_is_promised_to_the_next_but_refuses_none():
     memory = HostMemory(read=HandMachine(10))
     memory.margin = Twice()
-    async with memory.allotted([2 * PAGE], 2 * PAGE):
+    async with memory.allotted([Wanted(2 * PAGE)], 2 * PAGE):
         assert memory.promised_bytes == 6 * PAGE
-    async with memory.allotted([2 * PAGE], 7 * PAGE):
+    async with memory.allotted([Wanted(2 * PAGE)], 7 * PAGE):
         assert memory.promised_bytes == 10 * PAGE
 
 
@@ -164,7 +165,7 @@ async def test_what_others_than_tasks_hold_is_not_waited_for_without_end(monkeyp
     machine.free = 4
     memory = HostMemory(read=machine)
     with pytest.raises(OutOfMemory, match=f"needs {5 * PAGE} bytes .* has {4 * PAGE} free"):
-        async with memory.allotted([5 * PAGE], 0):
+        async with memory.allotted([Wanted(5 * PAGE)], 0):
             pass
     monkeypatch.setattr("compute.memory.ALONE_PATIENCE_S", 60.0)
     late = Holder(memory, 5)
@@ -177,7 +178,7 @@ async def test_what_others_than_tasks_hold_is_not_waited_for_without_end(monkeyp
 async def test_a_buffer_that_is_kept_is_taken_until_its_new_owner_closes_it():
     machine = HandMachine(10)
     memory = HostMemory(read=machine)
-    async with memory.allotted([4 * PAGE, 2 * PAGE], 3 * PAGE) as allotment:
+    async with memory.allotted([Wanted(4 * PAGE), Wanted(2 * PAGE)], 3 * PAGE) as allotment:
         kept, other = allotment.buffers
         fill(kept)
         machine.free = 6
@@ -204,13 +205,13 @@ async def test_what_is_kept_without_need_is_asked_back_before_a_task_waits():
         return given
 
     memory = HostMemory(reclaim, read=machine)
-    async with memory.allotted([2 * PAGE] * 3, 0) as allotment:
+    async with memory.allotted([Wanted(2 * PAGE)] * 3, 0) as allotment:
         for buffer in allotment.buffers:
             fill(buffer)
             allotment.keep(buffer)
         kept += allotment.buffers
     machine.free = 4
-    async with memory.allotted([7 * PAGE], 0):
+    async with memory.allotted([Wanted(7 * PAGE)], 0):
         assert asked == [3 * PAGE]
         assert len(kept) == 1
 

@@ -132,10 +132,13 @@ async def test_tasks_that_want_the_same_at_once_fetch_it_once(world: World) -> N
 async def test_a_task_that_is_cancelled_while_it_fetches_leaves_the_next_one_to_do_it(world: World) -> None:
     uri = world.put("w")
     world.storage.open.clear()
-    first, second = (asyncio.create_task(world.run(uri)) for _ in range(2))
+    first = asyncio.create_task(world.run(uri))
     async with asyncio.timeout(10):
         while not world.storage.reads:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        # Only now: headers are read by threads, and either could be the first to fetch.
+        second = asyncio.create_task(world.run(uri))
+        await asyncio.sleep(0.1)
         first.cancel()
         await asyncio.wait({first})
         world.storage.open.set()

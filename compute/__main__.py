@@ -71,8 +71,8 @@ async def run(settings: ComputeSettings, token: str, listening: socket.socket) -
         worker_options(settings), plan_limit_s=settings.plan_limit_s, run_limit_s=settings.run_limit_s
     )
     weights = WeightsCache(settings.weights_cache_bytes)
-    pool_of_buffers = BufferPool(settings.buffer_pool_bytes)
-    memory = HostMemory(weights.reclaim, settings.memory_bytes or None, pool=pool_of_buffers)
+    buffers = BufferPool(settings.buffer_pool_bytes)
+    memory = HostMemory(weights.reclaim, settings.memory_bytes or None, pool=buffers)
     loader = InputLoader(storage, memory, weights)
     service = Service(settings, storage, pool, results, clock, loader)
     preload = Preload(settings, storage, loader, weights, clock)

@@ -4,10 +4,10 @@ The kernel zeroes each page when it is first written, while the tensor's bytes w
 memory takes more than twice as long as into memory that a task has used before (docs/performance.md).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from compute.shared_memory import SharedBuffer
+from compute.worker.tenants import Tenant
 
 LEAST_BYTES = 1 << 20
 """A smaller buffer is made anew as fast as it is found."""
@@ -15,8 +15,6 @@ MOST_BUFFERS = 32
 """Each has two open descriptors."""
 MOST_WASTE = 2
 """So many times larger than what is asked for may a buffer be."""
-
-Tenant = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +59,22 @@ class BufferPool:
             buffer.close()
             return
         self._idle[buffer] = last
-        self._drop_while(lambda: self.idle_bytes > self._budget_bytes or len(self._idle) > MOST_BUFFERS)
+        while self.idle_bytes > self._budget_bytes or len(self._idle) > MOST_BUFFERS:
+            self._drop_oldest()
 
     def reclaim(self, wanted_bytes: int) -> int:
         """Free at least so many bytes, or all. The bytes freed."""
-        before = self.idle_bytes
-        self._drop_while(lambda: before - self.idle_bytes < wanted_bytes and bool(self._idle))
-        return before - self.idle_bytes
+        freed = 0
+        while freed < wanted_bytes and self._idle:
+            freed += self._drop_oldest()
+        return freed
 
-    def _drop_while(self, is_needed: Callable[[], bool]) -> None:
-        while is_needed():
-            buffer = next(iter(self._idle))
-            del self._idle[buffer]
-            buffer.close()
+    def _drop_oldest(self) -> int:
+        """The bytes freed."""
+        buffer = next(iter(self._idle))
+        del self._idle[buffer]
+        buffer.close()
+        return buffer.capacity
 
 
 def _fits(buffer: SharedBuffer, last: Wanted, wanted: Wanted) -> bool:

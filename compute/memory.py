@@ -64,13 +64,11 @@ class HostMemory:
     @property
     def promised_bytes(self) -> int:
         """What tasks and whoever keeps buffers may hold, written or not; without the pool's."""
-        self._buffers = {buffer: wanted for buffer, wanted in self._buffers.items() if buffer.fd >= 0}
-        values = sum(allotment.values_bytes for allotment in self._allotments)
-        return sum(buffer.capacity for buffer in self._buffers) + values - self.pool.idle_bytes
+        return self._taken_bytes() - self.pool.idle_bytes
 
     def room_bytes(self) -> int:
         """What could be promised now."""
-        taken = self.promised_bytes + self.pool.idle_bytes
+        taken = self._taken_bytes()
         available = self._read().available
         # What would be available if nothing were held here. What is written in buffers is known; how much of their
         # values tasks hold at present is not, so it is known only within bounds while there are any.
@@ -133,6 +131,11 @@ class HostMemory:
                 self.give_back(buffer)
             raise
         return buffers
+
+    def _taken_bytes(self) -> int:
+        self._buffers = {buffer: wanted for buffer, wanted in self._buffers.items() if buffer.fd >= 0}
+        values = sum(allotment.values_bytes for allotment in self._allotments)
+        return sum(buffer.capacity for buffer in self._buffers) + values
 
     def _within_limit(self, size: int) -> int:
         return size if self._limit_bytes is None else min(size, self._limit_bytes)

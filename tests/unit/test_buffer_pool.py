@@ -24,7 +24,7 @@ def pool() -> Iterator[BufferPool]:
 
 
 @pytest.fixture
-def memory(pool: BufferPool) -> Iterator[HostMemory]:
+def memory(pool: BufferPool) -> HostMemory:
     """Of a machine with 64 MiB for tasks, of which nobody but them takes any."""
 
     def read() -> MachineMemory:
@@ -32,7 +32,7 @@ def memory(pool: BufferPool) -> Iterator[HostMemory]:
         total = ALL_MIB * MIB + MEMORY_FLOOR_BYTES
         return MachineMemory(total, total - written)
 
-    made = HostMemory(pool.reclaim, read=read, pool=pool)
+    made = HostMemory(read=read, pool=pool)
     return made
 
 

@@ -37,6 +37,8 @@ FEE = 5_000
 SHARE_OF_REWARD = REWARD // 5
 """What the fees of a submission may cost, and do in a notice."""
 PATIENCE_S = 120.0
+FINALITY_S = 150.0
+"""Some 13 seconds where the machine is not busy."""
 MEMO = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 SUM = document(
     [tensor("a", ["n"]), tensor("b", ["n"])],
@@ -243,6 +245,15 @@ def states(running: RunningNode, pair: TaskKey) -> list[tuple[object, ...]]:
     """(state, reason) of each attempt of the pair in the node's journal."""
     sql = "SELECT state, reason FROM tasks WHERE execution_id = ? AND task_id = ? ORDER BY attempt"
     return journal(running, sql, pair.execution_id, pair.task_id)
+
+
+async def in_state(running: RunningNode, pair: TaskKey, *wanted: tuple[str, str | None]) -> None:
+    """Wait until `states` shows these."""
+
+    async def there() -> bool:
+        return states(running, pair) == list(wanted)
+
+    await until(there, f"{pair} is {wanted}", FINALITY_S)
 
 
 async def sees_the_notice(running: RunningNode, pair: TaskKey) -> bool:

@@ -15,9 +15,11 @@ from shared.ids import TaskKey
 from shared.messages import Stage
 from tests.e2e.conftest import EAGER, World
 from tests.e2e.desk import (
+    FINALITY_S,
     SLOW,
     VERY_SLOW,
     at_stage,
+    in_state,
     journal,
     slow_graph,
     slow_input,
@@ -29,8 +31,6 @@ from tests.e2e.desk import (
 from tests.e2e.typed import Said, typed
 from tests.tcpproxy import running_proxy
 
-FINALITY_S = 150.0
-"""Some 13 seconds where the machine is not busy."""
 OUTLASTS_A_COMMAND = 400
 """Products: a quarter of a minute, in which another task is assigned and a command is heard."""
 AT_ONCE_S = 10.0
@@ -51,13 +51,6 @@ async def slow_task(world: World, node: RunningNode, products: int = VERY_SLOW) 
     graph = slow_graph(products)
     assigned = await world.desk.assign(node.address, graph, tensors=(slow_input(),), units=500_000)
     return assigned.assignment.pair
-
-
-async def in_state(node: RunningNode, pair: TaskKey, *wanted: tuple[str, str | None]) -> None:
-    async def there() -> bool:
-        return states(node, pair) == list(wanted)
-
-    await until(there, f"{pair} is {wanted}", FINALITY_S)
 
 
 def completions(node: RunningNode) -> object:

@@ -27,15 +27,14 @@ from tests.e2e.desk import (
     B,
     Desk,
     at_stage,
+    in_state,
     journal,
     slow_graph,
     slow_input,
     stages,
     states,
     unknown_at_compute,
-    until,
 )
-from tests.e2e.test_operator import FINALITY_S
 from tests.e2e.test_restarted import assert_paid_once, assigned_and_running
 from tests.e2e.test_what_counts import assert_nothing_came_of
 from tests.unit.other_idls import without_account, without_rule
@@ -69,10 +68,7 @@ async def test_a_task_is_found_run_and_paid_once(world: World) -> None:
     )
     assert taken == (assigned.landed.slot, world.desk.session.requester, REWARD)
 
-    async def is_paid() -> bool:
-        return states(world.node, pair) == [("paid", None)]
-
-    await until(is_paid, "the payment is finalized", FINALITY_S)
+    await in_state(world.node, pair, ("paid", None))
     sent = "SELECT count(*) FROM outbox JOIN tasks ON tasks.id = task WHERE execution_id = ?"
     assert journal(world.node, sent, pair.execution_id) == [(1,)]
     assert stages(world.node, pair) == ["fetching", "running", "storing", "done"]

@@ -11,7 +11,7 @@ from listener.chain.accounts import ExecutionState
 from requester.assign import Assigned
 from shared.messages import Stage
 from tests.e2e.conftest import EAGER, World
-from tests.e2e.desk import FEE, REWARD, SLOW, at_stage, journal, slow_graph, slow_input, stages, states, until
+from tests.e2e.desk import FEE, REWARD, SLOW, at_stage, in_state, journal, slow_graph, slow_input, stages, states
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -60,11 +60,7 @@ async def test_a_task_whose_compute_process_is_killed_starts_anew_and_is_paid_on
 async def test_a_stopped_listener_keeps_its_task_and_finds_what_was_assigned_meanwhile(world: World) -> None:
     async with running_node(world.net, "stopped", EAGER) as node:
         task = await assigned_and_running(world, node)
-
-        async def is_written() -> bool:
-            return [state for state, _ in states(node, task.assignment.pair)] == ["computing"]
-
-        await until(is_written, "the journal shows that it runs")
+        await in_state(node, task.assignment.pair, ("computing", None))
         node.listener.process.send_signal(signal.SIGTERM)
         assert await node.listener.process.wait() == 0
         assert [state for state, _ in states(node, task.assignment.pair)] == ["computing"]

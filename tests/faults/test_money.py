@@ -14,7 +14,7 @@ from requester.assign import assign
 from requester.cancel import cancel
 from requester.watch import watch
 from shared.ids import Lamports, TaskKey
-from tests.e2e.desk import FEE, REWARD, Desk, journal, states, until
+from tests.e2e.desk import FEE, FINALITY_S, REWARD, Desk, journal, states, until
 from tests.e2e.typed import typed
 from tests.faults.conftest import Place
 from tests.faults.node import FaultyNode, errors, faulty_node, unstarted_node
@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.validator,
     pytest.mark.s3,
 ]
-FINALITY_S = 150.0
 LEFT = 1_000
 """Lamports above the rent that the node's own account needs: less than one fee."""
 CEILING = 1_000_000_000

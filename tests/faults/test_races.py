@@ -12,9 +12,19 @@ from cli.localnet import RunningNode, local_network, running_node
 from cli.localnet.requester import requester_session
 from listener.chain.accounts import ExecutionState
 from requester.cancel import cancel
-from shared.ids import TaskKey
 from tests.e2e.conftest import EAGER
-from tests.e2e.desk import FEE, REWARD, Desk, journal, sees_the_notice, states, unknown_at_compute, until
+from tests.e2e.desk import (
+    FEE,
+    FINALITY_S,
+    REWARD,
+    Desk,
+    in_state,
+    journal,
+    sees_the_notice,
+    states,
+    unknown_at_compute,
+    until,
+)
 from tests.faults.http_proxy import http_proxy
 from tests.faults.node import errors
 from tests.faults.weather import Fault, Weather
@@ -25,7 +35,6 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.validator,
 ]
-FINALIZED_S = 120.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -52,13 +61,6 @@ def sends_nothing(weather: Weather) -> None:
     weather.kinds, weather.share, weather.only = (Fault.CUT,), 1.0, frozenset({"sendTransaction"})
 
 
-async def state_is(node: RunningNode, pair: TaskKey, *wanted: tuple[str, str | None]) -> None:
-    async def reached() -> bool:
-        return states(node, pair) in [[one] for one in wanted]
-
-    await until(reached, f"{pair} is one of {wanted} at {node.name}", FINALIZED_S)
-
-
 async def test_of_two_machines_with_one_key_one_is_paid_and_the_other_books_it_so(net) -> None:
     async with (
         requester_session(net) as session,
@@ -73,13 +75,13 @@ async def test_of_two_machines_with_one_key_one_is_paid_and_the_other_books_it_s
         sends_nothing(first_weather)
         sends_nothing(second_weather)
         pair = (await desk.assign(first.address, time_s=600)).assignment.pair
-        await state_is(first, pair, ("submitting", None))
-        await state_is(second, pair, ("submitting", None))
+        await in_state(first, pair, ("submitting", None))
+        await in_state(second, pair, ("submitting", None))
         first_weather.clear()
         assert (await desk.ended(pair)).state is ExecutionState.COMPLETED
         second_weather.clear()
-        await state_is(first, pair, ("paid", None))
-        await state_is(second, pair, ("paid", "PaidByAnotherSignature"))
+        await in_state(first, pair, ("paid", None))
+        await in_state(second, pair, ("paid", "PaidByAnotherSignature"))
         await unknown_at_compute(first, pair)
         await unknown_at_compute(second, pair)
         folder = net.folder / "storage" / "outputs" / session.requester / pair.execution_id
@@ -97,14 +99,14 @@ async def test_a_cancellation_of_what_is_signed_changes_nothing(net) -> None:
         before = await net.rpc.get_balance(node.address)
         sends_nothing(weather)
         pair = (await desk.assign(node.address, time_s=600)).assignment.pair
-        await state_is(node, pair, ("submitting", None))
+        await in_state(node, pair, ("submitting", None))
         cancelling = asyncio.create_task(cancel(session, pair))
         await desk.in_notice(pair)
         await until(lambda: sees_the_notice(node, pair), "the node has seen the notice", 30)
         assert states(node, pair) == [("submitting", None)]
         weather.clear()
         assert (await cancelling).state is ExecutionState.COMPLETED
-        await state_is(node, pair, ("paid", None))
+        await in_state(node, pair, ("paid", None))
         assert 0 < await net.rpc.get_balance(node.address) - before <= REWARD - FEE
 
 
@@ -115,16 +117,16 @@ async def test_nothing_is_signed_for_what_the_notice_leaves_no_time_for(net) -> 
         weather.kinds, weather.share = (Fault.CUT,), 1.0
         weather.only = frozenset({"getLatestBlockhash"})  # without one nothing can be signed
         pair = (await desk.assign(node.address, time_s=600)).assignment.pair
-        await state_is(node, pair, ("computed", None))
+        await in_state(node, pair, ("computed", None))
         cancelling = asyncio.create_task(cancel(session, pair))
         await desk.in_notice(pair)
-        await state_is(node, pair, ("cancelled", "CancelledByRequester"))
+        await in_state(node, pair, ("cancelled", "CancelledByRequester"))
         weather.clear()
         assert (await cancelling).state is ExecutionState.CANCELLED
         await unknown_at_compute(node, pair)
         assert journal(node, "SELECT count(*) FROM outbox") == [(0,)]
         folder = net.folder / "storage" / "outputs" / session.requester / pair.execution_id
-        await until(lambda: _is_empty(folder), "what it had stored is deleted", FINALIZED_S)
+        await until(lambda: _is_empty(folder), "what it had stored is deleted", FINALITY_S)
 
 
 async def _is_empty(folder) -> bool:

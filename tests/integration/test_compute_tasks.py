@@ -12,6 +12,7 @@ import pytest
 from compute.specs import DType, TensorSpec
 from tests.integration.compute_process import REQUESTER, TOKEN, compute_process
 from tests.integration.compute_tasks import ADD, add_task, big_task, call, floats, ref, request, slow_task, tensor
+from tests.tries import one_within
 
 
 @pytest.fixture(scope="module")
@@ -213,11 +214,8 @@ def test_a_package_that_is_no_task_graph_is_refused_as_one(compute, graph):
 
 
 def test_the_api_answers_all_through_a_large_task(compute):
-    # Once in three times at least: what a busy machine adds to the others is its own.
-    longest = []
-    while not longest or (min(longest) >= 1 and len(longest) < 3):
+    for longest in one_within(1):
         longest.append(longest_answer_s(compute))
-    assert min(longest) < 1, longest
 
 
 def longest_answer_s(compute) -> float:

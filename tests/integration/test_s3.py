@@ -16,6 +16,7 @@ from shared.ids import OPERATOR
 from shared.uris import parse_object_uri, parse_prefix, parse_tensor_uri
 from tests.s3server import running_s3_server
 from tests.tcpproxy import running_proxy
+from tests.unit.service_world import until
 
 pytestmark = pytest.mark.s3
 
@@ -27,12 +28,6 @@ SLOW_BYTES_PER_S = 1e6
 """A quarter of a minute for 16 MiB."""
 SOON_S = 8.0
 """Less than what is transferred slowly takes, and than a thread waits for a server that is silent."""
-
-
-async def until(true) -> None:
-    async with asyncio.timeout(SOON_S):
-        while not true():  # noqa: ASYNC110 # threads and the proxy tell nobody
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -220,14 +215,14 @@ async def test_cancelling_a_slow_read_ends_it_and_leaves_the_buffer_alone(opened
         buffer = bytearray(16 << 20)
         storage = opened(proxy.port)
         reading = asyncio.create_task(storage.read_into(OBJECT, 0, memoryview(buffer)))
-        await until(lambda: buffer.count(1) > 0)
+        await until(lambda: buffer.count(1) > 0, SOON_S)
         proxy.stalled = stalled
         await asyncio.sleep(0.1)
         await cancelled_within(reading, SOON_S)
         filled = buffer.count(1)
         assert 0 < filled < len(buffer)
         # The threads have given up too, also those that waited for a stalled server.
-        await until(lambda: proxy.open == 0)
+        await until(lambda: proxy.open == 0, SOON_S)
         proxy.stalled, proxy.bytes_per_s = False, None
         await asyncio.sleep(0.3)
         assert buffer.count(1) == filled

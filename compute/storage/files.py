@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TypeVar
 
+from compute.storage.file_versions import file_version, is_version_of
 from compute.storage.retry import ONE_ATTEMPT, PATIENT, RetryPolicy, Transient, retried
 from compute.storage.store import NO_BOOK, ObjectStart, UploadBook
 from compute.storage.threads import CHUNK_BYTES, Stop, in_thread
@@ -43,12 +45,15 @@ class FileStorage:
 
     async def read_start(self, uri: ObjectUri, length: int) -> ObjectStart:
         def work(_: Stop) -> ObjectStart:
+            now_ns = time.time_ns()
             with self._open(uri) as descriptor:
-                size = os.fstat(descriptor).st_size
+                status = os.fstat(descriptor)
+                size, version = status.st_size, file_version(status, now_ns)
                 data = os.pread(descriptor, min(length, size), 0)
                 if len(data) != min(length, size):
                     raise _too_short(uri, size, len(data))
-                return ObjectStart(data, size, _version(descriptor))
+                _check_version(uri, descriptor, version)
+                return ObjectStart(data, size, version)
 
         return await self._run(uri, work)
 
@@ -195,13 +200,8 @@ def _make_folder(parent: int, name: str) -> None:
     os.fsync(parent)
 
 
-def _version(descriptor: int) -> str:
-    status = os.fstat(descriptor)
-    return f"{status.st_dev}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
-
-
 def _check_version(uri: ObjectUri, descriptor: int, version: str | None) -> None:
-    if version is not None and _version(descriptor) != version:
+    if version is not None and not is_version_of(version, os.fstat(descriptor)):
         raise InputInvalid(f"{uri} changed while it was being read")
 
 

@@ -20,7 +20,8 @@ class ObjectStart:
     size: int
     """Bytes of the whole object."""
     version: str
-    """A validator of the content (ETag, or the file's identity); later reads can be held to it."""
+    """A validator of the content (an ETag, or a file's); later reads can be held to it. With W/ in front it is weak:
+    equal ones do not promise equal bytes."""
 
 
 class UploadBook(Protocol):

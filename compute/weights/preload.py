@@ -63,7 +63,9 @@ class Preload:
         )
         given = selected(uri, header)
         if given.weights is None:
-            raise InputInvalid(f"{uri} is not marked as weights, or its storage gives no strong ETag")
+            raise InputInvalid(
+                f"{uri} is not marked as weights, was just written, or its storage gives no strong ETag"
+            )
         async with self._loader.loaded([given], [], 0, None):
             if not self.weights.holds(given.weights):
                 raise TooLarge(

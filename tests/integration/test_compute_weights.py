@@ -1,6 +1,5 @@
 """Weights of 40 MB each in the memory of the real process. What it reads of storage is told by the kernel."""
 
-import os
 import struct
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from compute.safetensors_header import encode_header
 from tests.integration.compute_process import REQUESTER, ComputeProcess
 from tests.integration.compute_tasks import call, floats, ref, request, tensor
+from tests.written import write_settled
 
 OTHER_REQUESTER = "4Nd1mYQzvgV8Vr3Z3nYb7pD6T8K2jqB2eqwY3xgWqV5Q"
 SPEC = floats(2_500, 4_000)
@@ -31,7 +31,7 @@ def put_weights(compute: ComputeProcess, name: str, folder: str = REQUESTER, val
     path = compute.tensors / folder / f"{name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     header = encode_header([("0", SPEC)], {"isWeights": "true"})
-    path.write_bytes(header + struct.pack("<f", value) + bytes(SPEC.nbytes - 4))
+    write_settled(path, header + struct.pack("<f", value) + bytes(SPEC.nbytes - 4))
     return f"file://{path}"
 
 
@@ -94,7 +94,6 @@ def test_weights_that_changed_under_their_uri_are_read_anew(compute):
     uri = put_weights(compute, "changing", value=3)
     assert computed(compute, uri)[0] == 6
     put_weights(compute, "changing", value=4)
-    os.utime(uri.removeprefix("file://"), ns=(1, 1))  # a clock that is coarse may have given it the same moment
     value, read = computed(compute, uri)
     assert value == 8
     assert read >= SPEC.nbytes

@@ -72,6 +72,28 @@ async def test_an_object_that_changed_since_its_header_was_read_is_noticed(root,
         await storage.read_range(uri(root / "object"), 0, 3, start.version)
 
 
+async def test_an_object_that_is_written_while_its_start_is_read_is_noticed(root, storage, monkeypatch):
+    (root / "object").write_bytes(b"abc")
+    pread = os.pread
+
+    def read_and_written(descriptor, length, offset):
+        data = pread(descriptor, length, offset)
+        (root / "object").write_bytes(b"abcd")
+        return data
+
+    monkeypatch.setattr(os, "pread", read_and_written)
+    with pytest.raises(InputInvalid, match="changed"):
+        await storage.read_start(uri(root / "object"), 2)
+
+
+async def test_an_object_that_has_another_mode_and_name_is_read_on(root, storage):
+    (root / "object").write_bytes(b"abc")
+    start = await storage.read_start(uri(root / "object"), 2)
+    (root / "object").chmod(0o600)
+    (root / "other").hardlink_to(root / "object")
+    assert await storage.read_range(uri(root / "object"), 0, 3, start.version) == b"abc"
+
+
 async def test_what_is_not_there_is_missing(root, storage):
     (root / "file").write_bytes(b"")
     for absent in (root / "nothing", root / "no" / "folder", root / "file" / "inside"):

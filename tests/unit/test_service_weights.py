@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 import struct
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from shared.clock import SystemClock
 from shared.messages import Stage
 from shared.uris import parse_tensor_uri
 from tests.unit.service_world import OTHER_REQUESTER, REQUESTER, SPEC, World, world
+from tests.written import write_settled
 
 
 def put_weights(w: World, folder: str, *values: float, name: str | None = None) -> str:
@@ -22,7 +22,7 @@ def put_weights(w: World, folder: str, *values: float, name: str | None = None) 
     data = encode_header([("0", SPEC)], {"isWeights": "true"}) + struct.pack("<2f", *values)
     path = w.folder / "tensors" / folder / (name or f"{hashlib.sha256(data).hexdigest()}.safetensors")
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
+    write_settled(path, data)
     return f"file://{path}"
 
 
@@ -69,7 +69,6 @@ async def test_weights_that_change_under_their_uri_are_never_stale(tmp_path):
         uri = put_weights(w, "public", 1, 2, name="w.safetensors")
         assert await computed(w, uri) == (1, 2)
         put_weights(w, "public", 3, 4, name="w.safetensors")
-        os.utime(_path(uri), ns=(1, 1))  # a clock that is coarse may have given it the same moment
         assert await computed(w, uri) == (3, 4)
         assert str(w.weights).startswith("1 held")
 

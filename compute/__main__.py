@@ -68,7 +68,10 @@ async def run(settings: ComputeSettings, token: str, listening: socket.socket) -
     results = Results(settings.state_dir)
     storage = open_storage(settings)
     pool = WorkerPool(
-        worker_options(settings), plan_limit_s=settings.plan_limit_s, run_limit_s=settings.run_limit_s
+        worker_options(settings),
+        plan_limit_s=settings.plan_limit_s,
+        run_limit_s=settings.run_limit_s,
+        device_weights_bytes=settings.device_weights_bytes,
     )
     weights = WeightsCache(settings.weights_cache_bytes)
     buffers = BufferPool(settings.buffer_pool_bytes)

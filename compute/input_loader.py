@@ -19,6 +19,8 @@ class Loaded:
 
     inputs: tuple[SharedBuffer, ...]
     beside: tuple[SharedBuffer, ...]
+    weights: frozenset[SharedBuffer]
+    """Those of the inputs that stay in memory for other tasks."""
     _allotment: Allotment
 
     def keep(self, buffer: SharedBuffer) -> None:
@@ -58,9 +60,11 @@ class InputLoader:
                 allotment = await stack.enter_async_context(self.memory.allotted(wanted, values_bytes))
             made, others = allotment.buffers[: len(fresh)], allotment.buffers[len(fresh) :]
             await load_inputs(self._storage, fresh, made)
+            weights = {buffer for buffer in held if buffer is not None}
             for given, buffer in zip(fresh, made, strict=True):
                 if lease.keep(given.weights, buffer):
                     allotment.keep(buffer)
+                    weights.add(buffer)
             taken = iter(made)
             all_inputs = tuple(next(taken) if buffer is None else buffer for buffer in held)
-            yield Loaded(all_inputs, others, allotment)
+            yield Loaded(all_inputs, others, frozenset(weights), allotment)

@@ -115,6 +115,7 @@ class Pipeline:
                 started,
                 fetched.tenant,
                 fetched.device_bytes,
+                fetched.loaded.weights,
             )
 
     async def store(

@@ -159,7 +159,9 @@ class ReadinessProbes:
             return False, f"{len(preload.waiting)} are still being preloaded", "wait, or see the log"
         # Well even where some are missing: their tasks are done all the same, only later.
         advice = f"not preloaded: {'; '.join(preload.failures)}" if preload.failures else None
-        return True, str(preload.weights), advice
+        on_device = self._pool.device_weights
+        value = f"{preload.weights}; on the device {on_device}" if on_device else str(preload.weights)
+        return True, value, advice
 
     def _state(self) -> tuple[bool, str, str | None]:
         failure = self._service.admission.state_failure

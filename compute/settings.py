@@ -103,6 +103,12 @@ class ComputeSettings(StorageSettings):
         description="Bytes of weights (objects marked `isWeights`) that stay in memory between tasks, as far as tasks "
         "leave room; one requester's at most half of them. 0: none.",
     )
+    device_weights_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Bytes of those weights that stay on a CUDA device as well, as far as tasks leave room; one "
+        "requester's at most half of them. None takes half of what the device has for tasks. 0: none.",
+    )
     preload: Annotated[tuple[TensorUri, ...], NoDecode] = Field(
         (), description="Comma-separated TensorUris of weights that are in memory before the first task."
     )

@@ -17,6 +17,7 @@ from compute.shared_memory import layout, map_shared
 from compute.specs import TensorSpec
 from compute.worker.device import free_bytes, probe, release_memory
 from compute.worker.graphs import GraphCache
+from compute.worker.kept import KeptCopies
 from compute.worker.lock.kernel import name_this_process
 from compute.worker.program import Program, Stopped, tells_of_no_memory
 from compute.worker.wire import (
@@ -33,7 +34,7 @@ from compute.worker.wire import (
 )
 from shared.errors import ComputationFailed, OutOfMemory, TaskError
 
-OPERATIONS = {Role.WORKER: (Operation.RUN, Operation.PROBE), Role.PLANNER: (Operation.PLAN,)}
+OPERATIONS = {Role.WORKER: (Operation.RUN, Operation.PROBE, Operation.DROP), Role.PLANNER: (Operation.PLAN,)}
 
 Answer = dict[str, Any]
 Views = list[memoryview]
@@ -57,9 +58,10 @@ class WorkerLoop:
         self._limits = limits
         self._graphs = GraphCache(limits, lambda graph: graph)
         self._programs = GraphCache(limits, Program)
+        self._kept = KeptCopies(lambda tensors: [tensor.to(device) for tensor in tensors])
         self._running = 0
         self._running_lock = threading.Lock()
-        # A probe has a thread of its own: it is short and must not wait behind long runs.
+        # Others than runs have a thread of their own: they are short and must not wait behind long runs.
         self._counts = {operation: max_running if operation is Operation.RUN else 1 for operation in operations}
         self._threads = {
             operation: ThreadPoolExecutor(count, operation) for operation, count in self._counts.items()
@@ -100,10 +102,9 @@ class WorkerLoop:
             del views  # or an idle worker would hold its last task's memory until the next one
 
     def _answer(self, operation: Operation, request: Answer, views: Views) -> None:
-        work = {Operation.PLAN: self._plan, Operation.RUN: self._run, Operation.PROBE: self._probe}[operation]
         answer: Answer = {"number": request["number"]}
         try:
-            work(views, self._stop_asked(request["stop"]))
+            self._done(operation, request, views)
             if operation is Operation.PROBE and (free := free_bytes(self._device)) is not None:
                 answer["freeBytes"] = free
         except Stopped:
@@ -113,12 +114,24 @@ class WorkerLoop:
         except Exception as exc:  # noqa: BLE001 # the outermost loop of this thread: whatever it is, it is answered
             answer["error"] = self._outside_of_operators(exc)
         is_last = operation is Operation.RUN and self._was_last_running()
-        if is_last or answer.get("error", ("",))[0] == OutOfMemory.__name__:
+        if is_last or operation is Operation.DROP or answer.get("error", ("",))[0] == OutOfMemory.__name__:
             # Before it is answered: with the answer, others count on the memory.
             release_memory(self._device)
         # The other side is gone, and so will this process be in a moment.
         with suppress(OSError):
             send_packet(self._sock, answer)
+
+    def _done(self, operation: Operation, request: Answer, views: Views) -> None:
+        """What it leaves is in `views`, or on the device."""
+        match operation:
+            case Operation.PLAN:
+                self._plan(views, self._stop_asked(request["stop"]))
+            case Operation.RUN:
+                self._run(views, self._stop_asked(request["stop"]), request["keep"])
+            case Operation.PROBE:
+                self._probe()
+            case Operation.DROP:
+                self._kept.drop(request["numbers"])
 
     def _outside_of_operators(self, exc: Exception) -> tuple[str, str]:
         """Reason and message; an operator names itself."""
@@ -146,19 +159,19 @@ class WorkerLoop:
         data = encode_plan(plan)
         room[: len(data)] = data
 
-    def _run(self, views: Views, stop: Callable[[], bool]) -> None:
+    def _run(self, views: Views, stop: Callable[[], bool], keep: list[int | None]) -> None:
         job_view, output_view, *input_views = views
         job = decode_job(bytes(job_view))
         program = self._programs.get(job.package)
         inputs = [
-            tensor.to(self._device)
-            for view, specs in zip(input_views, job.inputs, strict=True)
-            for tensor in tensors_in(view, specs)
+            tensor
+            for view, specs, number in zip(input_views, job.inputs, keep, strict=True)
+            for tensor in self._kept.of(number, tensors_in(view, specs))
         ]
         outputs = program.run(inputs, stop, self._device)
         _copy_out(outputs, job, output_view)
 
-    def _probe(self, views: Views, stop: Callable[[], bool]) -> None:  # noqa: ARG002 # of one shape
+    def _probe(self) -> None:
         probe(self._device)
 
 

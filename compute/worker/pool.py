@@ -1,50 +1,50 @@
-"""Planner and workers that are kept warm and replaced when they die, and the tasks that share them."""
+"""Planner and workers, kept warm and replaced when they die, and what they are asked for."""
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Greeting
 from compute.worker.device_room import DeviceRoom
 from compute.worker.forks import ForkServer
-from compute.worker.gate import Gates
 from compute.worker.health import Health
 from compute.worker.launcher import launch
 from compute.worker.lock.sandbox import Sandbox
 from compute.worker.options import WorkerOptions
 from compute.worker.planner import Planner
-from compute.worker.process import NotTaken, WorkerFailed, WorkerGone, WorkerProcess
+from compute.worker.process import WorkerFailed
+from compute.worker.runs import Run, Runs
 from compute.worker.spare import RESTART, Spare
 from compute.worker.tenancy import Tenancy
 from compute.worker.tenants import Tenant
-from compute.worker.wire import Job, Operation, Plan, Role, encode_job
-from shared.errors import ComputationFailed, OutOfMemory, TaskError
+from compute.worker.wire import Job, Plan, Role, encode_job
 from shared.logs import fields
 
 log = logging.getLogger(__name__)
 
 
 class WorkerPool:
-    """Runs up to `max_running` tasks beside each other, those of one tenant in one worker.
+    """Plans one task at a time and runs up to `max_running` beside each other (`runs.py`)."""
 
-    When the worker ends by itself under one request alone, that request fails. Requests that lost their worker
-    while others ran in it, or because it was killed for another's sake, are done once more, alone among their
-    tenant's; then they fail too.
-    """
-
-    def __init__(self, options: WorkerOptions, *, plan_limit_s: float, run_limit_s: float | None = None) -> None:
-        """`run_limit_s`: how long a worker may take for one task; None sets no limit."""
+    def __init__(
+        self,
+        options: WorkerOptions,
+        *,
+        plan_limit_s: float,
+        run_limit_s: float | None = None,
+        device_weights_bytes: int | None = None,
+    ) -> None:
+        """`run_limit_s`: how long a worker may take for one task; None sets no limit. `device_weights_bytes`: see
+        DeviceRoom."""
         self._options = options
-        self._run_limit_s = run_limit_s
-        self._gates = Gates(options.max_running)
-        self._runs = asyncio.Semaphore(options.max_running)
         self._spare = Spare(Role.WORKER, self._told)
         self._tenancy = Tenancy(self._spare, options.max_running)
         self._health = Health(self._spare, self._tenancy)
-        self._room = DeviceRoom(lambda: self._health.free_bytes(), options.max_running)
+        self._room = DeviceRoom(self._health.free_bytes, options.max_running, device_weights_bytes)
+        self._runs = Runs(self._tenancy, self._health, self._room, options.max_running, run_limit_s)
         self._planner = Planner(plan_limit_s)
         self._greeted = asyncio.Event()
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
@@ -59,6 +59,11 @@ class WorkerPool:
     def pid(self) -> int | None:
         """Of the worker that was used last, or of the one that waits; None while there is none that is ready."""
         return self._tenancy.pid or self._spare.pid
+
+    @property
+    def device_weights(self) -> str:
+        """For people: what stays on a device between tasks; empty on the host."""
+        return self._room.weights
 
     async def serve(self) -> None:
         """Keeps processes ready until cancelled; none is left behind."""
@@ -93,16 +98,17 @@ class WorkerPool:
         started: Callable[[], None],
         tenant: Tenant,
         device_bytes: int = 0,
+        weights: Collection[SharedBuffer] = (),
     ) -> None:
-        """Compute `outputs` (laid out as `job.outputs`) from `inputs`. Calls `started` when there is a place, and
-        room for `device_bytes` on the device.
+        """Compute `outputs` (laid out as `job.outputs`) from `inputs`. Calls `started` when there is a place, a worker,
+        and room for `device_bytes` on the device. Those of the inputs that are `weights` may stay there.
 
         Raises TaskError. When cancelled, it returns within STOP_S and a little, and the buffers are left alone.
         """
         data = encode_job(job)
         with closing(SharedBuffer("job", len(data))) as job_buffer:
             job_buffer.view[:] = data
-            await self._twice(tenant, [job_buffer, *inputs], outputs, started, device_bytes)
+            await self._runs.run(Run(tenant, job_buffer, inputs, outputs, device_bytes, weights), started)
 
     async def probe(self) -> None:
         """A small computation on the device. Raises WorkerGone, NotTaken or TaskError; see Health.check_device."""
@@ -133,68 +139,3 @@ class WorkerPool:
             await server.kill()
         self.state = f"starting anew: the fork server ended {how}"
         log.warning("the fork server ended", extra=fields(pid=server.pid, how=how))
-
-    async def _twice(
-        self,
-        tenant: Tenant,
-        given: Sequence[SharedBuffer],
-        filled: SharedBuffer,
-        started: Callable[[], None],
-        device_bytes: int,
-    ) -> None:
-        gate = self._gates.of(tenant)
-        try:
-            # The gate first: who waits at it takes no place that another tenant could use.
-            async with gate.beside(), self._place(device_bytes):
-                started()
-                return await self._once(tenant, given, filled)
-        except WorkerGone as gone:
-            log.warning("a worker ended", extra=fields(how=str(gone)))
-            if gone.culprit:
-                raise _death(gone) from gone
-        log.info("a task lost its worker and is done once more, alone")
-        try:
-            async with gate.alone(), self._place(device_bytes):
-                await self._once(tenant, given, filled)
-        except WorkerGone as gone:
-            log.warning("a worker ended", extra=fields(how=str(gone)))
-            raise _death(gone) from gone
-
-    @asynccontextmanager
-    async def _place(self, device_bytes: int) -> AsyncIterator[None]:
-        """Among those that run at once; after a failure it is kept until the device was looked at."""
-        async with self._runs, self._room.promised(device_bytes):
-            try:
-                yield
-            except (ComputationFailed, OutOfMemory, WorkerGone):
-                # The next task must not pay for what this one did to the device.
-                with suppress(WorkerGone, NotTaken, TaskError):
-                    await self.probe()
-                raise
-
-    async def _once(self, tenant: Tenant, given: Sequence[SharedBuffer], filled: SharedBuffer) -> None:
-        while True:
-            worker = await self._tenancy.worker_for(tenant)
-            try:
-                return await self._in(worker, given, filled)
-            except NotTaken:  # it ended a moment ago; nothing was begun
-                continue
-            finally:
-                if not worker.alive:
-                    self._room.doubt()
-
-    async def _in(self, worker: WorkerProcess, given: Sequence[SharedBuffer], filled: SharedBuffer) -> None:
-        try:
-            async with asyncio.timeout(self._run_limit_s):
-                answer = await worker.request(Operation.RUN, given, filled)
-        except TimeoutError as exc:
-            raise ComputationFailed(f"the task computed for longer than {self._run_limit_s:g} s") from exc
-        if isinstance(answer.error, ComputationFailed | OutOfMemory):
-            # The next task of this tenant must not pay for what this one did to its worker.
-            await self._health.check_worker(worker)
-        if answer.error is not None:
-            raise answer.error
-
-
-def _death(gone: WorkerGone) -> ComputationFailed:
-    return ComputationFailed(f"{gone} while it computed this task and nothing else")

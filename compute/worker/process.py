@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Answer, Greeting, Refusal, parse_answer, receive_answer
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 STOP_S = 0.5
 """How long a request that was told to stop may take before the worker is killed."""
+DROP_S = 60.0
+"""The driver gives memory back after all that the worker has begun on the device."""
 
 
 class WorkerGone(SplitUpError):
@@ -61,16 +63,21 @@ class WorkerProcess:
         return greeting
 
     async def request(
-        self, operation: Operation, given: Sequence[SharedBuffer] = (), filled: SharedBuffer | None = None
+        self,
+        operation: Operation,
+        given: Sequence[SharedBuffer] = (),
+        filled: SharedBuffer | None = None,
+        keep: Sequence[int | None] = (),
     ) -> Answer:
-        """The worker's answer. Raises WorkerGone or NotTaken. It can read `given` and write `filled`.
+        """The worker's answer. Raises WorkerGone or NotTaken. It can read `given` and write `filled`; for a run `keep`
+        says under which numbers it keeps device copies of the inputs.
 
         When cancelled, the request is told to stop; when it does not within STOP_S, the worker is killed. Either
         way the worker does not touch the buffers any more once this has returned or raised.
         """
         slot = self._free_slots.pop()
         self._stop_page[slot] = 0
-        answer = self._send(slot, operation, given, filled)
+        answer = self._send({"operation": operation, "stop": slot, "keep": keep}, given, filled)
         try:
             # Not awaited directly: a cancellation would be passed on to the future, and the answer be lost.
             await asyncio.wait({answer})
@@ -86,6 +93,14 @@ class WorkerProcess:
             how = await self.gone()
             culprit = gone.culprit and not self._forked.orphaned
             raise WorkerGone(f"the worker process ended {how}", culprit=culprit) from gone
+
+    def drop(self, numbers: Sequence[int]) -> asyncio.Future[Answer]:
+        """Has it forget these device copies, whoever waits for that: the answer says that their memory is given back,
+        WorkerGone and NotTaken that there is no worker. One that is silent for DROP_S is killed."""
+        answer = self._send({"operation": Operation.DROP, "numbers": numbers}, (), None)
+        silence = asyncio.get_running_loop().call_later(DROP_S, self._kill)
+        answer.add_done_callback(lambda _: silence.cancel())
+        return answer
 
     async def gone(self) -> str:
         """Returns once the process has ended, with how it ended."""
@@ -109,7 +124,7 @@ class WorkerProcess:
         self._forked.kill()
 
     def _send(
-        self, slot: int, operation: Operation, given: Sequence[SharedBuffer], filled: SharedBuffer | None
+        self, members: Mapping[str, object], given: Sequence[SharedBuffer], filled: SharedBuffer | None
     ) -> asyncio.Future[Answer]:
         number = next(self._numbers)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -117,12 +132,7 @@ class WorkerProcess:
         lent = [(buffer, False) for buffer in given]
         if filled is not None:
             lent.insert(1, (filled, True))
-        packet = {
-            "number": number,
-            "operation": operation,
-            "stop": slot,
-            "sizes": [buffer.size for buffer, _ in lent],
-        }
+        packet = {"number": number, **members, "sizes": [buffer.size for buffer, _ in lent]}
         try:
             send_packet(self._sock, packet, [buffer.lend(writable=writable) for buffer, writable in lent])
         except OSError as exc:
@@ -131,7 +141,7 @@ class WorkerProcess:
             answer.set_exception(NotTaken(f"the worker takes no requests: {exc.strerror}"))
             return answer
         self._pending[number] = answer
-        if operation is not Operation.PROBE:
+        if members["operation"] in (Operation.RUN, Operation.PLAN):
             self._jobs.add(number)
         return answer
 

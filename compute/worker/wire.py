@@ -2,8 +2,11 @@
 
 A request to a worker is `{"number", "operation", "stop", "sizes"}` and one descriptor for each size. For a plan these
 are the `Job` and room for the answer, for a run the `Job`, the outputs and the inputs, for a probe none. The first of
-them and a run's inputs can only be read. The answer is `{"number"}`, with `error` where the request failed, and to a
-probe of a device `freeBytes`, what it has free. A worker's first packet is its greeting and has no number.
+them and a run's inputs can only be read. A run has `keep` beside, for each input a number or null: the worker computes
+from the copy on the device that it has under this number, else it makes one and keeps it. `drop` has `numbers`, of
+copies that it forgets, and is answered once their memory was given back. The answer is `{"number"}`, with `error` where
+the request failed, and to a probe of a device `freeBytes`, what it has free. A worker's first packet is its greeting
+and has no number.
 
 A worker may be in a stranger's hands: what it says is read by `answers.py`.
 """
@@ -39,6 +42,7 @@ class Operation(StrEnum):
     PLAN = "plan"
     RUN = "run"
     PROBE = "probe"
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)

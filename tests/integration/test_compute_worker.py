@@ -17,7 +17,7 @@ from compute.specs import DType, TensorSpec
 from compute.worker.answers import parse_plan
 from compute.worker.options import WorkerOptions
 from compute.worker.pool import WorkerPool
-from compute.worker.wire import Job, Limits, Plan, decode_job, encode_job, encode_plan
+from compute.worker.wire import Job, Limits, Operation, Plan, decode_job, encode_job, encode_plan
 from shared.errors import ComputationFailed, GraphInvalid, InputMismatch, TooLarge
 from tests.integration.compute_process import FORMAT, until
 from tests.integration.compute_tasks import ADD, call, chain_of_products, floats, ref, tensor
@@ -193,3 +193,30 @@ def test_jobs_and_plans_cross_the_wire_unchanged():
     assert decode_job(encode_job(job)) == job
     plan = Plan(specs, 2**53, 2**60)
     assert parse_plan(memoryview(encode_plan(plan) + bytes(10))) == plan
+
+
+async def test_a_worker_keeps_an_input_under_its_number_until_it_is_told_to_drop_it():
+    job = Job(package(ADD), ((floats(1),), (floats(1),)), (floats(1),))
+    data = encode_job(job)
+    async with worker_pool() as pool:
+        await pool.plan(job, "one")
+        worker = await pool._tenancy.worker_for("one")
+
+        async def sum_of(left: float, right: float, keep: list[int | None]) -> float:
+            with ExitStack() as stack:
+                sizes = {"job": len(data), "outputs": 64, "left": 4, "right": 4}
+                made = {
+                    name: stack.enter_context(closing(SharedBuffer(name, size))) for name, size in sizes.items()
+                }
+                made["job"].view[:] = data
+                made["left"].view[:], made["right"].view[:] = struct.pack("<f", left), struct.pack("<f", right)
+                given = [made["job"], made["left"], made["right"]]
+                answer = await worker.request(Operation.RUN, given, made["outputs"], keep)
+                assert answer.error is None
+                return struct.unpack("<f", made["outputs"].view[:4])[0]
+
+        assert await sum_of(1, 10, [7, None]) == 11
+        assert await sum_of(2, 20, [7, None]) == 21
+        assert await sum_of(2, 20, [None, None]) == 22
+        assert (await worker.drop([7, 8])).error is None
+        assert await sum_of(3, 30, [7, 8]) == 33

@@ -13,6 +13,7 @@ from compute.results import Results
 from compute.safetensors_header import encode_header
 from compute.service import Service
 from compute.settings import ComputeSettings
+from compute.shared_memory import SharedBuffer
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
 from compute.storage.store import NO_BOOK
@@ -82,6 +83,8 @@ class HandPool:
         self.state = "a test's hand"
         self.on_host = True
         self.sandbox = Sandbox(("a test's hand",))
+        self.device_weights = ""
+        self.weights_given: list[frozenset[SharedBuffer]] = []
 
     async def probe(self):
         pass
@@ -92,8 +95,9 @@ class HandPool:
     def check_room(self, _device_bytes):
         pass
 
-    async def run(self, _job, inputs, outputs, started, _tenant, _device_bytes):
+    async def run(self, _job, inputs, outputs, started, _tenant, _device_bytes, weights):
         started()
+        self.weights_given.append(weights)
         self.run_count += 1
         await self.runs.pass_by()
         outputs.view[: SPEC.nbytes] = inputs[0].view[: SPEC.nbytes]

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from compute.worker import device_room
-from compute.worker.device_room import BEYOND_THE_PLAN, WORKER_BYTES, DeviceRoom
+from compute.worker.device_room import WORKER_BYTES, DeviceRoom
+from compute.worker.device_weights import BEYOND_THE_PLAN
 from shared.errors import OutOfMemory
 
 GIB = 1 << 30

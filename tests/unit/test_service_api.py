@@ -404,4 +404,7 @@ async def test_readiness_says_what_fails_since_when_and_what_to_do(tmp_path):
         await until(lambda: readiness.report().ready)
         w.pool.pid = None
         assert not readiness.report().checks["worker"].ok
+        assert "device" not in readiness.report().checks["weights"].value
+        w.pool.device_weights = "1 kept, 44 MiB of 100 MiB"
+        assert readiness.report().checks["weights"].value.endswith("; on the device 1 kept, 44 MiB of 100 MiB")
         probing.cancel()

@@ -43,6 +43,15 @@ async def test_two_requesters_share_public_weights(tmp_path):
         assert await computed(w, uri, REQUESTER) == (1, 2)
         assert await computed(w, uri, OTHER_REQUESTER) == (1, 2)
         assert str(w.weights).startswith("1 held")
+        first, second = w.pool.weights_given
+        assert len(first) == 1
+        assert first == second  # what a device may keep is the one buffer that both were given
+
+
+async def test_what_is_no_weights_is_given_to_the_worker_as_what_does_not_stay(tmp_path):
+    async with world(tmp_path) as w:
+        assert await computed(w, w.uri) == (1, 2)
+        assert w.pool.weights_given == [frozenset()]
 
 
 async def test_the_uri_of_anothers_folder_is_refused_though_its_weights_lie_in_memory(tmp_path):

@@ -1,11 +1,13 @@
 """A worker's process as the service sees it, with a process that only counts how often it is killed."""
 
 import asyncio
+import json
 import socket
 
 import pytest
 
-from compute.worker.process import WorkerGone, WorkerProcess
+from compute.worker import process
+from compute.worker.process import NotTaken, WorkerGone, WorkerProcess
 from compute.worker.wire import Operation
 
 
@@ -51,3 +53,54 @@ async def test_a_worker_that_ended_with_its_fork_server_is_nobodys_fault() -> No
     with pytest.raises(WorkerGone) as gone:
         await asyncio.wait_for(asked, 5)
     assert not gone.value.culprit
+
+
+def worker_and_its_end() -> tuple[WorkerProcess, socket.socket]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    return WorkerProcess(Forked(), ours, memoryview(bytearray(2))), theirs  # type: ignore[arg-type]
+
+
+async def test_a_drop_is_answered_whether_or_not_somebody_waits_and_is_no_job() -> None:
+    worker, theirs = worker_and_its_end()
+    answer = worker.drop([3, 4])
+    asked = json.loads(theirs.recv(1000))
+    assert (asked["operation"], asked["numbers"], asked["sizes"]) == ("drop", [3, 4], [])
+    assert worker.idle
+    theirs.send(json.dumps({"number": asked["number"]}).encode())
+    assert (await asyncio.wait_for(answer, 5)).error is None
+    assert worker.alive
+    theirs.close()
+    await worker.gone()
+
+
+async def test_a_worker_that_is_silent_about_a_drop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "DROP_S", 0)
+    worker, theirs = worker_and_its_end()
+    answer = worker.drop([3])
+    while worker.alive:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    theirs.close()
+    with pytest.raises(WorkerGone):
+        await asyncio.wait_for(answer, 5)
+
+
+async def test_a_worker_that_has_ended_takes_no_drop() -> None:
+    worker, theirs = worker_and_its_end()
+    theirs.close()
+    await worker.gone()
+    with pytest.raises(NotTaken):
+        await worker.drop([3])
+
+
+async def test_a_run_says_which_inputs_are_to_be_kept() -> None:
+    worker, theirs = worker_and_its_end()
+    asked = asyncio.create_task(worker.request(Operation.RUN, keep=[None, 5]))
+    await asyncio.sleep(0)
+    packet = json.loads(theirs.recv(1000))
+    assert packet["keep"] == [None, 5]
+    assert not worker.idle
+    theirs.send(json.dumps({"number": packet["number"]}).encode())
+    await asyncio.wait_for(asked, 5)
+    theirs.close()
+    await worker.gone()

@@ -5,6 +5,7 @@ import itertools
 import logging
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Answer, Greeting, Refusal, parse_answer, receive_answer
@@ -146,7 +147,8 @@ class WorkerProcess:
         return answer
 
     async def _stopped(self, answer: asyncio.Future[Answer]) -> None:
-        await asyncio.wait({answer}, timeout=STOP_S)
+        with suppress(asyncio.CancelledError):  # once more: it loses what is left of its time to stop
+            await asyncio.wait({answer}, timeout=STOP_S)
         if not answer.done():
             await self.kill()
         answer.exception()  # seen: nobody will ask for it

@@ -104,3 +104,21 @@ async def test_a_run_says_which_inputs_are_to_be_kept() -> None:
     await asyncio.wait_for(asked, 5)
     theirs.close()
     await worker.gone()
+
+
+async def test_a_request_that_is_cancelled_twice_leaves_no_worker_that_goes_on_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "STOP_S", 3600.0)
+    worker, theirs = worker_and_its_end()
+    asked = asyncio.create_task(worker.request(Operation.PLAN))
+    for _ in range(2):
+        await asyncio.sleep(0)
+        asked.cancel()
+    async with asyncio.timeout(5):
+        while worker.alive:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    theirs.close()  # as the kernel does
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(asked, 5)
+    assert worker.idle

@@ -1,6 +1,7 @@
 """Plans: made by a process without a device, within a time limit, one at a time, and kept.
 
 A planner has one tenant for all of its life, as a worker has: whoever takes one over decides over no one else's plans.
+The tenants that were served last keep theirs.
 """
 
 import asyncio
@@ -11,8 +12,9 @@ from compute.shared_memory import SharedBuffer
 from compute.worker.answers import parse_plan
 from compute.worker.forks import ForkServer
 from compute.worker.plans import PlanCache
-from compute.worker.process import NotTaken, WorkerGone, WorkerProcess
+from compute.worker.process import NotTaken, WorkerGone
 from compute.worker.spare import Spare
+from compute.worker.tenancy import Tenancy
 from compute.worker.tenants import Tenant
 from compute.worker.wire import MAX_ANSWER_BYTES, Job, Operation, Plan, Role, encode_job
 from shared.errors import ComputationFailed, TooLarge
@@ -22,15 +24,15 @@ log = logging.getLogger(__name__)
 
 
 class Planner:
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, places: int) -> None:
+        """`limit_s`: how long one plan may take. `places`: how many tenants keep a planner."""
         self._limit_s = limit_s
         self._known = PlanCache()
         self._spare = Spare(Role.PLANNER, lambda _: None)
-        # They are short, and Python's lock lets only one proceed anyway.
+        self._tenancy = Tenancy(self._spare, places)
+        # Plans are short, and runs have a use for the other cores. One at a time also leaves all planners but one
+        # idle, so that there are never more than places: one that is busy would not make room.
         self._turn = asyncio.Lock()
-        self._process: WorkerProcess | None = None
-        self._tenant: Tenant | None = None
-        """Whose the process is."""
 
     async def serve(self, server: ForkServer) -> None:
         """Keeps a planner warm until cancelled."""
@@ -66,7 +68,7 @@ class Planner:
 
     async def _planned(self, tenant: Tenant, asked: SharedBuffer, room: SharedBuffer) -> Plan:
         while True:
-            process = await self._planner_for(tenant)
+            process = await self._tenancy.worker_for(tenant)
             try:
                 async with asyncio.timeout(self._limit_s):
                     answer = await process.request(Operation.PLAN, [asked], room)
@@ -84,13 +86,3 @@ class Planner:
                 )
                 await process.kill()
                 raise ComputationFailed("the planner gave no plan") from exc
-
-    async def _planner_for(self, tenant: Tenant) -> WorkerProcess:
-        """Its own, or the warm spare, which is its own from now on; the one before ends."""
-        if self._process is not None and self._process.alive and self._tenant == tenant:
-            return self._process
-        taken = await self._spare.take()
-        before, self._process, self._tenant = self._process, taken, tenant
-        if before is not None:
-            await before.kill()
-        return taken

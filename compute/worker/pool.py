@@ -45,7 +45,8 @@ class WorkerPool:
         self._health = Health(self._spare, self._tenancy)
         self._room = DeviceRoom(self._health.free_bytes, options.max_running, device_weights_bytes)
         self._runs = Runs(self._tenancy, self._health, self._room, options.max_running, run_limit_s)
-        self._planner = Planner(plan_limit_s)
+        # As many as workers: whose worker has made room waits for a fresh one in any case.
+        self._planner = Planner(plan_limit_s, options.max_running)
         self._greeted = asyncio.Event()
         self._rng = random.Random()  # noqa: S311 # spreads restarts, keeps no secret
         self.state = "starting"

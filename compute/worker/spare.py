@@ -23,7 +23,7 @@ class Spare:
 
     def __init__(self, role: Role, told: Callable[[Greeting | str], None]) -> None:
         """`told` hears the greeting of each one, or why there is none."""
-        self._role = role
+        self.role = role
         self._told = told
         self._process: WorkerProcess | None = None
         self._changed = asyncio.Condition()
@@ -60,11 +60,11 @@ class Spare:
         tries = 0
         while True:
             try:
-                process = await server.forked(self._role)
+                process = await server.forked(self.role)
                 greeting = await process.greeting()
             except WorkerFailed as exc:
-                self._told(f"no {self._role}: {exc}")
-                log.error("a worker did not start", extra=fields(role=self._role, why=str(exc)))
+                self._told(f"no {self.role}: {exc}")
+                log.error("a worker did not start", extra=fields(role=self.role, why=str(exc)))
                 await asyncio.sleep(RESTART.delay_s(tries, self._rng))
                 tries += 1
                 continue
@@ -72,7 +72,7 @@ class Spare:
             self._told(greeting)
             log.info(
                 "a worker is ready",
-                extra=fields(role=self._role, pid=process.pid, device=greeting.device),
+                extra=fields(role=self.role, pid=process.pid, device=greeting.device),
             )
             await self._offer(process)
 

@@ -1,4 +1,4 @@
-"""Which worker serves whom: a worker has one tenant for all of its life."""
+"""Which process of a role serves whom: a worker, and a planner too, has one tenant for all of its life."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Tenancy:
-    """At most `places` workers in use, as many as can run at once; another tenant's task ends the oldest idle one."""
+    """At most `places` in use, at least as many as are ever busy; another tenant's task ends the oldest idle one."""
 
     def __init__(self, spare: Spare, places: int) -> None:
         self._spare = spare
@@ -68,4 +68,7 @@ class Tenancy:
             if worker.idle and self._workers.get(tenant) is worker:
                 del self._workers[tenant]
                 await worker.kill()
-                log.info("a worker made room for another requester's", extra=fields(pid=worker.pid))
+                log.info(
+                    "a worker made room for another requester's",
+                    extra=fields(role=self._spare.role, pid=worker.pid),
+                )

@@ -1,6 +1,8 @@
 """Whose planner plans, and what becomes of a plan whose planner is lost, with planners that do as they are told."""
 
 import asyncio
+import itertools
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,25 +11,39 @@ from compute.specs import DType, TensorSpec
 from compute.worker.answers import Answer
 from compute.worker.planner import Planner
 from compute.worker.process import WorkerGone
-from compute.worker.wire import Job, Plan, encode_plan
+from compute.worker.wire import Job, Plan, Role, encode_plan
 from shared.errors import ComputationFailed, TooLarge
 
 HONEST, LIE = Plan((), 7, 0), Plan((), 1, 0)
+NEW_LENGTHS = itertools.count(2)
 
 
 class Process:
-    def __init__(self, does: object) -> None:
+    def __init__(self, pid: int, does: object) -> None:
+        self.pid = pid
         self.does = does
         self.alive = True
+        self.idle = True
         self.asked = 0
 
     async def request(self, _operation: object, _given: object, room: SharedBuffer) -> Answer:
         self.asked += 1
+        self.idle = False
+        try:
+            return await self._answered(room)
+        finally:
+            self.idle = True
+
+    async def _answered(self, room: SharedBuffer) -> Answer:
+        await asyncio.sleep(0)
         if isinstance(self.does, Exception):
             self.alive = False
             raise self.does
         if self.does is None:
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:  # as a process that does not stop when it is told to
+                self.alive = False
         data = encode_plan(self.does)  # type: ignore[arg-type]
         room.view[: len(data)] = data
         return Answer(0)
@@ -37,18 +53,27 @@ class Process:
 
 
 class Spares:
+    role = Role.PLANNER
+
     def __init__(self, *does: object) -> None:
-        self.made = [Process(what) for what in does]
+        self.made = [Process(pid, what) for pid, what in enumerate(does)]
         self._next = iter(self.made)
 
     async def take(self) -> Process:
         return next(self._next)
 
 
-def planner(*does: object, limit_s: float = 60) -> tuple[Planner, list[Process]]:
-    made, spares = Planner(limit_s), Spares(*does)
-    made._spare = spares  # type: ignore[assignment]
-    return made, spares.made
+def planner(*does: object, limit_s: float = 60, places: int = 2) -> tuple[Planner, list[Process]]:
+    spares = Spares(*does)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compute.worker.planner.Spare", lambda *_: spares)
+        return Planner(limit_s, places), spares.made
+
+
+async def plan_each(planning: Planner, tenants: Sequence[str]) -> None:
+    """A job that was not planned before for each of them, one after the other."""
+    for tenant in tenants:
+        assert await planning.plan(job(next(NEW_LENGTHS)), tenant) == HONEST
 
 
 def job(length: int = 1) -> Job:
@@ -60,11 +85,47 @@ def lost(*, culprit: bool) -> WorkerGone:
 
 
 async def test_a_tenant_keeps_its_planner_and_another_gets_a_fresh_one() -> None:
+    planning, made = planner(HONEST, HONEST)
+    await plan_each(planning, ("one", "one", "two", "two"))
+    assert [process.asked for process in made] == [2, 2]
+    assert [process.alive for process in made] == [True, True]
+
+
+async def test_tenants_whose_plans_alternate_have_no_fresh_planners_made() -> None:
     planning, made = planner(HONEST, HONEST, HONEST)
-    for length, tenant in ((1, "one"), (2, "one"), (3, "two"), (4, "one")):
-        await planning.plan(job(length), tenant)
-    assert [process.asked for process in made] == [2, 1, 1]
-    assert [process.alive for process in made] == [False, False, True]
+    await plan_each(planning, ("one", "two") * 10)
+    assert [process.asked for process in made] == [10, 10, 0]
+
+
+async def test_with_all_places_taken_the_planner_that_was_used_least_recently_ends() -> None:
+    planning, made = planner(*[HONEST] * 4)
+    await plan_each(planning, ("one", "two", "one", "three"))
+    assert [process.alive for process in made[:3]] == [True, False, True]
+    await plan_each(planning, ("one", "two", "two"))
+    assert [process.asked for process in made] == [3, 1, 1, 2], "whose planner ended has a fresh one"
+    assert [process.alive for process in made] == [True, False, False, True]
+
+
+async def test_of_tenants_whose_plans_come_together_no_more_keep_planners_than_have_places() -> None:
+    planning, made = planner(*[HONEST] * 5)
+    await asyncio.gather(*(planning.plan(job(), tenant) for tenant in "abcde"))
+    assert [process.asked for process in made] == [1] * 5
+    assert [process.alive for process in made] == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("end", [WorkerGone("the worker process ended by SIGSEGV", culprit=True), None])
+async def test_a_planner_that_crashes_or_hangs_takes_no_other_tenants_with_it(
+    end: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planning, made = planner(HONEST, end, HONEST, HONEST)
+    await plan_each(planning, ("honest",))
+    with monkeypatch.context() as patch, pytest.raises((ComputationFailed, TooLarge)):
+        if end is None:
+            patch.setattr(planning, "_limit_s", 0.01)
+        await planning.plan(job(), "hostile")
+    await plan_each(planning, ("honest", "hostile", "honest"))
+    assert [process.asked for process in made] == [3, 1, 1, 0]
+    assert [process.alive for process in made[:3]] == [True, False, True]
 
 
 async def test_who_lies_by_its_planner_lies_to_itself() -> None:

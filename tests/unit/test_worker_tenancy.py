@@ -3,6 +3,7 @@
 import asyncio
 
 from compute.worker.tenancy import Tenancy
+from compute.worker.wire import Role
 
 
 class Worker:
@@ -18,6 +19,8 @@ class Worker:
 
 class Spares:
     """As many as are asked for, each after a moment."""
+
+    role = Role.WORKER
 
     def __init__(self) -> None:
         self.made: list[Worker] = []

@@ -1,0 +1,59 @@
+"""Who has which planner, with real ones: their processes are counted as the kernel shows them."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.integration.compute_process import name_of, parent_of
+from tests.integration.test_compute_worker import add_job, worker_pool
+
+ENOUGH_S = 120.0
+
+
+def planners() -> set[int]:
+    """Below a fork server of this process; the one that waits among them."""
+    numbers = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    named = {pid: parent_of(pid) for pid in numbers if name_of(pid) == "splitup-planner"}
+    return {pid for pid, parent in named.items() if parent is not None and parent_of(parent) == os.getpid()}
+
+
+async def shown(true: Callable[[set[int]], bool]) -> set[int]:
+    """The planners, once that holds of them: a spare starts, and an end is told of, a moment later."""
+    async with asyncio.timeout(ENOUGH_S):
+        while not true(pids := planners()):  # noqa: ASYNC110 # the kernel tells nobody
+            await asyncio.sleep(0.02)
+    return pids
+
+
+async def test_as_many_requesters_keep_their_planners_as_there_are_places_and_none_is_left_behind():
+    async with worker_pool(max_running=2) as pool:
+        waits = await shown(lambda pids: len(pids) == 1)
+        await pool.plan(add_job(1), "one")
+        ones, waits = waits, await shown(lambda pids: len(pids) == 2) - waits
+        await pool.plan(add_job(2), "two")
+        twos, waits = waits, await shown(lambda pids: len(pids) == 3) - ones - waits
+        for length in range(3, 9):
+            await pool.plan(add_job(length), ("one", "two")[length % 2])
+        assert planners() == ones | twos | waits, "none was taken or ended since"
+        await pool.plan(add_job(9), "three")
+        threes, waits = waits, await shown(lambda pids: len(pids - twos) == 3) - ones - twos - waits
+        assert planners() == ones | threes | waits, "whose plan was made longest ago lost its planner"
+    assert planners() == set()
+
+
+async def test_the_death_of_one_requesters_planner_leaves_anothers_as_it_was():
+    async with worker_pool(max_running=2) as pool:
+        waits = await shown(lambda pids: len(pids) == 1)
+        await pool.plan(add_job(1), "honest")
+        honest, waits = waits, await shown(lambda pids: len(pids) == 2) - waits
+        await pool.plan(add_job(2), "hostile")
+        hostile, waits = waits, await shown(lambda pids: len(pids) == 3) - honest - waits
+        for pid in hostile:
+            os.kill(pid, signal.SIGKILL)
+        await shown(lambda pids: not pids & hostile)
+        await pool.plan(add_job(3), "hostile")
+        fresh = waits
+        await pool.plan(add_job(4), "honest")
+        assert (await shown(lambda pids: len(pids) == 3)) >= honest | fresh

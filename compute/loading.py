@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,11 +15,15 @@ from compute.storage.threads import CHUNK_BYTES, Stop, in_thread
 from shared.errors import InputInvalid
 from shared.uris import ObjectUri
 
-RUN_BYTES = 32 << 20
-"""Bytes that one step of a load reads; while the next step reads, the last one is hashed."""
+HASHED_AT_ONCE_BYTES = 32 << 20
+"""A large tensor that is verified is read in steps of this size, so that one is hashed while others are read."""
 DIRECT_BYTES = 1 << 20
 """Tensors from this size are read straight into their buffers; smaller neighbours share a request."""
+JOINED_BYTES = 32 << 20
+"""Of small neighbours at most; they are copied out of memory of their own."""
 PARALLEL_RUNS = 2
+READ_AHEAD = 3
+"""Steps in memory at once, of which one is hashed."""
 INLINE_BYTES = 64 << 10
 """So little is hashed faster than a thread takes it over."""
 
@@ -59,8 +64,11 @@ class _Run:
     """Length of each piece and where it goes."""
 
 
-def _runs(tensors: Iterable[tuple[TensorEntry, memoryview | None]]) -> Iterator[_Run]:
-    """Cut large tensors into steps and join small neighbours. Expects no order; gives the order of the bytes."""
+def _runs(
+    tensors: Iterable[tuple[TensorEntry, memoryview | None]], most_bytes: int | None = None
+) -> Iterator[_Run]:
+    """Join small neighbours, and cut what is larger than `most_bytes`, where given. Expects no order; gives the order
+    of the bytes."""
     small: list[tuple[TensorEntry, memoryview | None]] = []
     for entry, view in sorted(tensors, key=lambda pair: (pair[0].begin, pair[0].end)):
         if small and not _joins(small, entry):
@@ -69,14 +77,14 @@ def _runs(tensors: Iterable[tuple[TensorEntry, memoryview | None]]) -> Iterator[
         if entry.end - entry.begin < DIRECT_BYTES:
             small.append((entry, view))
         else:
-            yield from _cut(entry, view)
+            yield from _cut(entry, view, most_bytes or entry.end - entry.begin)
     if small:
         yield _joined(small)
 
 
 def _joins(small: Sequence[tuple[TensorEntry, memoryview | None]], entry: TensorEntry) -> bool:
     begin, end = small[0][0].begin, small[-1][0].end
-    fits = entry.end - entry.begin < DIRECT_BYTES and entry.end - begin <= RUN_BYTES
+    fits = entry.end - entry.begin < DIRECT_BYTES and entry.end - begin <= JOINED_BYTES
     return entry.begin == end and fits
 
 
@@ -85,9 +93,9 @@ def _joined(small: Sequence[tuple[TensorEntry, memoryview | None]]) -> _Run:
     return _Run(small[0][0].begin, small[-1][0].end, pieces)
 
 
-def _cut(entry: TensorEntry, view: memoryview | None) -> Iterator[_Run]:
-    for begin in range(entry.begin, entry.end, RUN_BYTES):
-        end = min(begin + RUN_BYTES, entry.end)
+def _cut(entry: TensorEntry, view: memoryview | None, most_bytes: int) -> Iterator[_Run]:
+    for begin in range(entry.begin, entry.end, most_bytes):
+        end = min(begin + most_bytes, entry.end)
         piece = None if view is None else view[begin - entry.begin : end - entry.begin]
         yield _Run(begin, end, ((end - begin, piece),))
 
@@ -146,15 +154,15 @@ async def _read_and_hashed(
 ) -> str:
     """Fill the views; the SHA-256 of all bytes, in hex. Bytes that the header came with are not asked for again."""
     digest = hashlib.sha256(header.start[: header.data_start])
-    previous: memoryview | None = None
-    for run in _runs((entry, wanted.get(entry)) for entry in header.entries):
-        async with one_error_group() as group:
-            reading = group.create_task(_read_run(storage, uri, header, run))
-            if previous is not None:
-                group.create_task(_in_chunks(previous, digest.update))
-        previous = reading.result()
-    if previous is not None:
-        await _in_chunks(previous, digest.update)
+    runs = _runs(((entry, wanted.get(entry)) for entry in header.entries), HASHED_AT_ONCE_BYTES)
+    reading: deque[asyncio.Task[memoryview]] = deque()
+    async with one_error_group() as group:
+        for run in runs:
+            reading.append(group.create_task(_read_run(storage, uri, header, run)))
+            if len(reading) == READ_AHEAD:
+                await _in_chunks(await reading.popleft(), digest.update)
+        for last in reading:
+            await _in_chunks(await last, digest.update)
     return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from html import escape, unescape
 from compute.storage.body import Body
 from compute.storage.retry import Transient
 from compute.storage.s3errors import NO_SUCH_UPLOAD, STATUS_OF_CODE, TRANSIENT_CODES, mapped_errors
-from compute.storage.s3http import MAX_TEXT_BYTES, Refusal, S3Http, S3Request, code_in
+from compute.storage.s3http import Refusal, S3Http, S3Request, code_in
 from compute.storage.s3requests import (
     DELETE_CONNECT_TIMEOUT_S,
     DELETE_SILENCE_S,
@@ -57,9 +57,9 @@ class UploadRequests:
         """The part's ETag."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         request = S3Request("PUT", uri, query, body=body)
-        with mapped_errors(uri), self._http.answered(request, stop) as response:
-            response.read(MAX_TEXT_BYTES)
-            etag: str | None = response.headers.get("etag")
+        with mapped_errors(uri), self._http.answered(request, stop) as answer:
+            answer.text()
+            etag: str | None = answer.headers.get("etag")
             if not etag:
                 raise Transient("the answer to a part has no ETag")
             return etag
@@ -118,10 +118,10 @@ class UploadRequests:
         return True
 
     def _document(self, request: S3Request, stop: Stop) -> str:
-        with self._http.answered(request, stop) as response:
-            document = response.read(MAX_TEXT_BYTES)
+        with self._http.answered(request, stop) as answer:
+            document = answer.text()
             # The head may be sent before the parts are joined: then the body alone tells of an error.
             if b"<Error" in document:
                 code = code_in(document)
-                raise Refusal(STATUS_OF_CODE.get(code, response.status), code)
+                raise Refusal(STATUS_OF_CODE.get(code, answer.status), code)
             return document.decode("utf-8", "replace")

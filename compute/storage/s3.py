@@ -1,9 +1,11 @@
 """`s3://` objects on any S3-compatible server: requests in threads, retried, large objects in ranges and parts."""
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from math import ceil
 from typing import TypeVar
 
 from compute.storage.groups import one_error_group
@@ -18,11 +20,12 @@ from compute.storage.uploads import put_in_parts
 from shared.errors import InputInvalid, InputMissing
 from shared.uris import ObjectUri, below
 
-THREADS = 16
-PARALLEL_RANGES = 4
-"""Requests at once for one large read; the threads are shared by all reads."""
-RANGE_BYTES = 16 << 20
-"""With half of it, large reads over loopback took a quarter longer in a run that tried both."""
+THREADS = 32
+PARALLEL_RANGES = min(max(os.cpu_count() or 1, 3), 12)
+"""Requests at once for one large read. A store far away gives each of them less than a core could take; over loopback
+and by TLS, more of them than cores take turns and are slower. The threads are shared by all reads."""
+MIN_RANGE_BYTES, MAX_RANGE_BYTES = 16 << 20, 64 << 20
+"""Each range costs half a millisecond of a core, as much as 2 MiB do over loopback; a failed one is read again."""
 FINISH_S = 5.0
 """How long the answer to a cancelled PUT whose body is all sent is waited for."""
 ONE_PIECE_BYTES = 64 << 20
@@ -62,16 +65,17 @@ class S3Storage:
         return bytes(buffer)
 
     async def read_into(self, uri: ObjectUri, start: int, view: memoryview, version: str | None = None) -> None:
-        offsets = list(range(0, len(view), RANGE_BYTES))
+        range_bytes = _range_bytes(len(view))
+        offsets = list(range(0, len(view), range_bytes))
         if version is None and len(offsets) > 1:
-            first = await self._get_whole(uri, start, view[:RANGE_BYTES], None)
+            first = await self._get_whole(uri, start, view[:range_bytes], None)
             version = first.version
             del offsets[0]
         places = asyncio.Semaphore(PARALLEL_RANGES)
 
         async def part(offset: int) -> None:
             async with places:
-                await self._get_whole(uri, start + offset, view[offset : offset + RANGE_BYTES], version)
+                await self._get_whole(uri, start + offset, view[offset : offset + range_bytes], version)
 
         async with one_error_group() as group:
             for offset in offsets:
@@ -128,3 +132,9 @@ class S3Storage:
         if answer.count != len(view):
             raise InputInvalid(f"{uri} has {answer.size} bytes; bytes up to {start + len(view)} were asked for")
         return answer
+
+
+def _range_bytes(length: int) -> int:
+    """As many of them for each connection, so that all are done at about the same time."""
+    turns = ceil(length / (PARALLEL_RANGES * MAX_RANGE_BYTES))
+    return max(ceil(length / (PARALLEL_RANGES * max(turns, 1))), MIN_RANGE_BYTES)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
-from http.client import HTTPResponse
 from urllib.parse import urlsplit
 
+from compute.storage.answer import Answer
 from compute.storage.body import Body
 from compute.storage.connections import CONNECT_TIMEOUT_S, Connections, interrupt
 from compute.storage.credentials import SdkCredentials
@@ -24,8 +24,6 @@ SILENCE_S = 30.0
 """Longest silence of a server, also between a body and the answer to it."""
 MAX_SKEW_S = 240.0
 """Servers refuse signatures from 5 to 15 minutes away from their own time."""
-MAX_TEXT_BYTES = 64 << 10
-"""Of an answer that is a document, such as an error's."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _CODE = re.compile(rb"<Code>([^<]{0,200})</Code>")
@@ -86,7 +84,7 @@ class S3Http:
         return self._endpoint().is_tls
 
     @contextmanager
-    def answered(self, request: S3Request, stop: Stop) -> Iterator[HTTPResponse]:
+    def answered(self, request: S3Request, stop: Stop) -> Iterator[Answer]:
         """The answer, if it is a 2xx one; else Refusal. A body left unread costs the connection."""
         endpoint = self._endpoint()
         host, path = self._place(endpoint, request.uri)
@@ -100,9 +98,10 @@ class S3Http:
         connection, response = exchange(endpoint.connections, host, outgoing, stop)
         try:
             with stop.interruptible(partial(interrupt, connection.sock)):
-                if not 200 <= response.status < 300:
-                    raise self._refusal(response, offset_s)
-                yield response
+                answer = Answer(response, connection.sock)
+                if not 200 <= answer.status < 300:
+                    raise self._refusal(answer, offset_s)
+                yield answer
         finally:
             if response.isclosed() and not response.will_close:
                 endpoint.connections.give_back(host, connection)
@@ -156,10 +155,10 @@ class S3Http:
         headers = {"host": host, **request.headers}
         return self._signer.signed(request.method, path, query, headers, payload, self._credentials.keys(), now)
 
-    def _refusal(self, response: HTTPResponse, offset_s: float) -> Refusal:
-        code = code_in(response.read(MAX_TEXT_BYTES))
-        corrected = response.status == 403 and self._corrected_time(response.headers.get("date", ""), offset_s)
-        return Refusal(response.status, code, clock_corrected=corrected)
+    def _refusal(self, answer: Answer, offset_s: float) -> Refusal:
+        code = code_in(answer.text())
+        corrected = answer.status == 403 and self._corrected_time(answer.headers.get("date", ""), offset_s)
+        return Refusal(answer.status, code, clock_corrected=corrected)
 
     def _corrected_time(self, date: str, offset_s: float) -> bool:
         """Take over the server's time if the one signed with was too far off (HEAD gives no code that says so)."""

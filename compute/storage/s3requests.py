@@ -3,14 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.client import HTTPResponse
 
+from compute.storage.answer import Answer
 from compute.storage.body import Body
 from compute.storage.checksums import check_whole
 from compute.storage.retry import Transient
 from compute.storage.s3errors import TRANSIENT_CODES, mapped_errors
-from compute.storage.s3http import MAX_TEXT_BYTES, Refusal, S3Http, S3Request
-from compute.storage.threads import CHUNK_BYTES, Stop
+from compute.storage.s3http import Refusal, S3Http, S3Request
+from compute.storage.threads import Stop
 from shared.errors import InputInvalid, StorageUnavailable
 from shared.uris import ObjectUri
 
@@ -39,17 +39,17 @@ class S3Requests:
         self._server_knows_conditions = True
 
     def size(self, uri: ObjectUri, stop: Stop) -> int:
-        with mapped_errors(uri), self._http.answered(S3Request("HEAD", uri), stop) as response:
-            length = response.headers.get("content-length")
-            response.read()
+        with mapped_errors(uri), self._http.answered(S3Request("HEAD", uri), stop) as answer:
+            length = answer.headers.get("content-length")
+            answer.text()
             if length is None:
                 raise StorageUnavailable(f"{uri}: the server gives no Content-Length")
             return int(length)
 
     def is_there(self, uri: ObjectUri, stop: Stop) -> bool:
         try:
-            with self._http.answered(S3Request("HEAD", uri), stop) as response:
-                response.read()
+            with self._http.answered(S3Request("HEAD", uri), stop) as answer:
+                answer.text()
         except Refusal as refusal:
             if refusal.status == 404:
                 return False
@@ -61,15 +61,15 @@ class S3Requests:
         headers = {"range": f"bytes={start}-{start + len(view) - 1}", "x-amz-checksum-mode": "ENABLED"}
         if version and version.startswith('"'):
             headers["if-match"] = version
-        with mapped_errors(uri), self._http.answered(S3Request("GET", uri, headers=headers), stop) as response:
-            size = _answered_size(uri, start, len(view), response)
-            etag: str = response.headers.get("etag", "")
+        with mapped_errors(uri), self._http.answered(S3Request("GET", uri, headers=headers), stop) as answer:
+            size = _answered_size(uri, start, len(view), answer)
+            etag: str = answer.headers.get("etag", "")
             if version and etag != version:  # of a server that passes over If-Match
                 raise InputInvalid(f"{uri} changed while it was being read")
             wanted = view[: size - start]
-            _read_into(response, wanted, stop)
+            answer.read_into(wanted, stop)
             if len(wanted) == size:
-                check_whole(response.headers, wanted, stop)
+                check_whole(answer.headers, wanted, stop)
             return RangeAnswer(len(wanted), size, etag)
 
     def put_new(self, uri: ObjectUri, parts: Sequence[bytes | memoryview], stop: Stop) -> bool:
@@ -89,16 +89,16 @@ class S3Requests:
 
     def delete(self, uri: ObjectUri, stop: Stop) -> None:
         request = S3Request("DELETE", uri, connect_timeout_s=DELETE_CONNECT_TIMEOUT_S, silence_s=DELETE_SILENCE_S)
-        with mapped_errors(uri), self._http.answered(request, stop) as response:
-            response.read(MAX_TEXT_BYTES)
+        with mapped_errors(uri), self._http.answered(request, stop) as answer:
+            answer.text()
 
     def _put(self, uri: ObjectUri, body: Body, stop: Stop, condition: dict[str, str]) -> bool:
         """Whether the server took it; False where the condition did not hold."""
         # What the name promises is what the server checks the body against.
         request = S3Request("PUT", uri, headers=condition, body=body, body_sha256=uri.content_hash)
         try:
-            with self._http.answered(request, stop) as response:
-                response.read(MAX_TEXT_BYTES)
+            with self._http.answered(request, stop) as answer:
+                answer.text()
         except Refusal as refusal:
             if refusal.status == 412:
                 return False
@@ -106,21 +106,10 @@ class S3Requests:
         return True
 
 
-def _read_into(response: HTTPResponse, view: memoryview, stop: Stop) -> None:
-    """Straight from the socket into the caller's memory."""
-    done = 0
-    while done < len(view):
-        with stop.touching():
-            count = response.readinto(view[done : done + CHUNK_BYTES])
-        if count == 0:
-            raise Transient(f"the body ended after {done} of {len(view)} bytes")
-        done += count
-
-
-def _answered_size(uri: ObjectUri, start: int, wanted: int, response: HTTPResponse) -> int:
+def _answered_size(uri: ObjectUri, start: int, wanted: int, answer: Answer) -> int:
     """Bytes of the whole object, once it is sure that the body is what was asked for, or all that there is."""
-    content_range, length = response.headers.get("content-range"), response.headers.get("content-length")
-    if content_range is None and response.status == 206:
+    content_range, length = answer.headers.get("content-range"), answer.headers.get("content-length")
+    if content_range is None and answer.status == 206:
         raise Transient("the answer ended within its head")  # which http.client takes for the end of the head
     if content_range is None:
         if start or length is None:

@@ -28,11 +28,6 @@ def held(parts: Iterable[bytes | memoryview]) -> int:
     return descriptor
 
 
-def random_object(size: int) -> int:
-    """Every page of it is there."""
-    return held(_random(size))
-
-
 def weights_object(spec: TensorSpec) -> int:
     """A safetensors object with one tensor, marked as weights. Every page of it is there."""
     return held((encode_header([("0", spec)], {"isWeights": "true"}), *_random(spec.nbytes)))

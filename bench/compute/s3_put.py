@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 
-from bench.compute.s3 import Way, bare_put, best_gb_per_s, our_storage, serving
+from bench.compute.s3 import Way, bare_put, median_gb_per_s, our_storage, serving
 from bench.compute.s3_peers import Peer, beside, boto3_client
 from bench.lines import Goal, Line
 from bench.machine import machine
@@ -27,7 +27,7 @@ async def measure(*, is_tiny: bool) -> list[Line]:
             "bare": lambda: asyncio.to_thread(bare_put, port, view),
             **peers,
         }
-        best = await best_gb_per_s(ways, size, 1 if is_tiny else ROUNDS)
+        speeds = await median_gb_per_s(ways, size, 1 if is_tiny else ROUNDS)
     unit = f"GB/s, {size >> 20} MiB, {machine()}"
-    line = Line("tensor to S3", unit, best["ours"], bare=best["bare"], goal=Goal("ratio", ">=", 0.8))
-    return [line, *beside(line, peers, best, {})]
+    line = Line("tensor to S3", unit, speeds["ours"], bare=speeds["bare"], goal=Goal("ratio", ">=", 0.8))
+    return [line, *beside(line, peers, speeds, {})]

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from bench.compute.objects import OBJECT, path_of, random_object
-from bench.compute.s3 import best_gb_per_s, our_storage, serving
+from bench.compute.objects import OBJECT, path_of, weights_object
+from bench.compute.s3 import median_gb_per_s, our_get, our_storage, serving
 from bench.cuda.device import DEVICE, device_name
 from bench.lines import Line
 from compute.shared_memory import SharedBuffer
@@ -28,7 +28,7 @@ async def measure(*, is_tiny: bool) -> list[Line]:
     pinned = torch.ones(size, dtype=torch.uint8).pin_memory()
     specs = (TensorSpec(DType.UINT8, (size,)),)
     with (
-        serving({path_of(OBJECT): random_object(size)}) as port,
+        serving({path_of(OBJECT): weights_object(specs[0])}) as port,
         our_storage(port) as storage,
         closing(SharedBuffer("object", size)) as buffer,
     ):
@@ -43,7 +43,7 @@ async def measure(*, is_tiny: bool) -> list[Line]:
             torch.cuda.synchronize(DEVICE)
 
         async def fetched() -> None:
-            await storage.read_into(OBJECT, 0, buffer.view)
+            await our_get(storage, OBJECT, buffer.view)
             await asyncio.to_thread(copied)
 
         ways: dict[str, Callable[[], Awaitable[object]]] = {
@@ -53,9 +53,9 @@ async def measure(*, is_tiny: bool) -> list[Line]:
         }
         for way in ways.values():  # pages and the device's memory are taken once
             await way()
-        best = await best_gb_per_s(ways, size, 1 if is_tiny else ROUNDS)
+        speeds = await median_gb_per_s(ways, size, 1 if is_tiny else ROUNDS)
     unit = f"GB/s, {size >> 20} MiB, {device_name()}"
     return [
-        replace(line, unit=unit, ours=best[way], bare=best["pinned"])
+        replace(line, unit=unit, ours=speeds[way], bare=speeds["pinned"])
         for line, way in zip(LINES, ("fetched", "copied"), strict=True)
     ]

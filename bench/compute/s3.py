@@ -85,21 +85,25 @@ def bare_get(port: int, view: memoryview, tls: ssl.SSLContext | None = None) -> 
         while begin < end:
             begin += connection.recv_into(view[begin : min(end, begin + MOVED_AT_ONCE)], 0, whole)
 
-    _over_connections(port, len(view), take, tls)
+    _over_connections(port, len(view), take, BARE_CONNECTIONS_BY_TLS if tls else BARE_CONNECTIONS, tls)
 
 
-def bare_put(port: int, view: memoryview) -> None:
+def bare_put(port: int, view: memoryview, connections: int = BARE_CONNECTIONS) -> None:
     def give(connection: socket.socket, begin: int, end: int) -> None:
         connection.sendall(f"PUT /o HTTP/1.1\r\nContent-Length: {end - begin}\r\n\r\n".encode())
         for offset in range(begin, end, MOVED_AT_ONCE):
             connection.sendall(view[offset : min(end, offset + MOVED_AT_ONCE)])
         connection.recv(4096)
 
-    _over_connections(port, len(view), give)
+    _over_connections(port, len(view), give, connections)
 
 
 def _over_connections(
-    port: int, size: int, move: Callable[[socket.socket, int, int], None], tls: ssl.SSLContext | None = None
+    port: int,
+    size: int,
+    move: Callable[[socket.socket, int, int], None],
+    connections: int,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     ranges = [(begin, min(begin + BARE_RANGE_BYTES, size)) for begin in range(0, size, BARE_RANGE_BYTES)]
     lock = threading.Lock()
@@ -115,7 +119,7 @@ def _over_connections(
                     taken = ranges.pop()
                 move(connection, *taken)
 
-    threads = [threading.Thread(target=work) for _ in range(BARE_CONNECTIONS_BY_TLS if tls else BARE_CONNECTIONS)]
+    threads = [threading.Thread(target=work) for _ in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:

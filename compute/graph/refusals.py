@@ -8,6 +8,7 @@ from compute.graph.arguments import MAX_ITEMS
 from compute.graph.attention import check_attention
 from compute.graph.norms import check_batch_norm, check_group_norm
 from compute.graph.operator import Cost, Kind, Result
+from compute.graph.powers import check_power
 from compute.graph.requirements import Given
 from compute.graph.steps import SPEC_DTYPES, Step, Value, Values, resolve
 from compute.graph.task_graph import Argument, Node, Ref, references
@@ -32,6 +33,9 @@ CHECKS: Mapping[str, Callable[[Given], None]] = {
     "aten.batch_norm.default": check_batch_norm,
     "aten.group_norm.default": check_group_norm,
     "aten.scaled_dot_product_attention.default": check_attention,
+    "aten.pow.Tensor_Tensor": check_power,
+    "aten.pow.Tensor_Scalar": check_power,
+    "aten.pow.Scalar": check_power,
 }
 
 

@@ -1,9 +1,12 @@
 import re
 
 import pytest
+import torch
 
 from compute.graph.shapes import infer
+from compute.graph.steps import SPEC_DTYPES
 from compute.specs import MAX_ELEMENTS, DType, TensorSpec
+from compute.worker.program import Program
 from shared.errors import GraphInvalid, InputMismatch, TooLarge
 from tests.unit.graphs import Document, document, linear_document, node, read, ref, tensor
 
@@ -92,6 +95,31 @@ def test_an_input_of_2_to_the_40_elements_is_too_large() -> None:
     doc = document([tensor("x", ["n"])], [], [ref("x")])
     with pytest.raises(TooLarge, match="input x"):
         infer(read(doc), [spec(MAX_ELEMENTS + 1)], max_bytes=2**62)
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("aten.pow.Tensor_Tensor", {"self": ref("x"), "exponent": ref("y")}),
+        ("aten.pow.Tensor_Scalar", {"self": ref("x"), "exponent": True}),
+        ("aten.pow.Scalar", {"self": False, "exponent": ref("x")}),
+    ],
+)
+def test_a_power_of_two_bools_is_refused_and_of_one_has_the_dtype_that_was_inferred(
+    op: str, args: Document
+) -> None:
+    def document_of(dtype: str) -> Document:
+        inputs = [tensor("x", [4], dtype), tensor("y", [4], "bool")]
+        return document(inputs, [node("n", op, **args)], [ref("n")])
+
+    bools = [spec(4, dtype=DType.BOOL)] * 2
+    with pytest.raises(GraphInvalid, match="two bools have no power"):
+        infer(read(document_of("bool")), bools, max_bytes=GIB)
+    graph = read(document_of("int64"))
+    inferred = infer(graph, [spec(4, dtype=DType.INT64), spec(4, dtype=DType.BOOL)], max_bytes=GIB)
+    inputs = [torch.ones(4, dtype=torch.int64), torch.ones(4, dtype=torch.bool)]
+    (given,) = Program(graph).run(inputs, lambda: False, torch.device("cpu"))
+    assert [SPEC_DTYPES[given.dtype]] == [each.dtype for each in inferred.outputs]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class Gate:
 
 
 class Gates:
-    """One for each tenant that has something to run: what one tenant's crashes hold up is its own."""
+    """One for each tenant that has something to run or to plan: what hangs or crashes holds up its own."""
 
     def __init__(self, places: int) -> None:
         self._places = places

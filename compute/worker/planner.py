@@ -1,4 +1,4 @@
-"""Plans: made by a process without a device, within a time limit, one at a time, and kept.
+"""Plans: made by a process without a device, within a time limit, one at a time for each tenant, and kept.
 
 A planner has one tenant for all of its life, as a worker has: whoever takes one over decides over no one else's plans.
 The tenants that were served last keep theirs.
@@ -11,6 +11,7 @@ from contextlib import closing
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import parse_plan
 from compute.worker.forks import ForkServer
+from compute.worker.gate import Gates
 from compute.worker.plans import PlanCache
 from compute.worker.process import NotTaken, WorkerGone
 from compute.worker.spare import Spare
@@ -25,14 +26,16 @@ log = logging.getLogger(__name__)
 
 class Planner:
     def __init__(self, limit_s: float, places: int) -> None:
-        """`limit_s`: how long one plan may take. `places`: how many tenants keep a planner."""
+        """`limit_s`: how long one plan may take. `places`: how many tenants keep a planner, and how many plans are
+        made beside each other."""
         self._limit_s = limit_s
         self._known = PlanCache()
         self._spare = Spare(Role.PLANNER, lambda _: None)
         self._tenancy = Tenancy(self._spare, places)
-        # Plans are short, and runs have a use for the other cores. One at a time also leaves all planners but one
-        # idle, so that there are never more than places: one that is busy would not make room.
-        self._turn = asyncio.Lock()
+        # A planner makes one plan at a time, so one that takes all of its time holds up its own tenant's only.
+        self._turns = Gates(1)
+        # A planner that is busy makes no room. Whoever moves in has a place, so one of the others is idle then.
+        self._places = asyncio.Semaphore(places)
 
     async def serve(self, server: ForkServer) -> None:
         """Keeps a planner warm until cancelled."""
@@ -48,7 +51,8 @@ class Planner:
             closing(SharedBuffer("plan", MAX_ANSWER_BYTES)) as room,
         ):
             asked.view[:] = data
-            async with self._turn:
+            # The turn first: who waits for it takes no place that another tenant could use.
+            async with self._turns.of(tenant).alone(), self._places:
                 try:
                     plan = await self._planned(tenant, asked, room)
                 except WorkerGone as gone:

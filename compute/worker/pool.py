@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 
 class WorkerPool:
-    """Plans one task at a time and runs up to `max_running` beside each other (`runs.py`)."""
+    """Plans and runs up to `max_running` tasks beside each other, of one tenant one plan at a time (`planner.py`,
+    `runs.py`)."""
 
     def __init__(
         self,

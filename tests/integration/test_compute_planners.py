@@ -27,6 +27,19 @@ async def shown(true: Callable[[set[int]], bool]) -> set[int]:
     return pids
 
 
+def states(pid: int) -> set[str]:
+    """Of its threads, as the kernel shows them."""
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
+
+
+async def stop(pid: int) -> None:
+    """Returns once none of its threads runs any more."""
+    os.kill(pid, signal.SIGSTOP)
+    async with asyncio.timeout(ENOUGH_S):
+        while states(pid) != {"T"}:  # noqa: ASYNC110 # the kernel tells nobody
+            await asyncio.sleep(0.02)
+
+
 async def test_as_many_requesters_keep_their_planners_as_there_are_places_and_none_is_left_behind():
     async with worker_pool(max_running=2) as pool:
         waits = await shown(lambda pids: len(pids) == 1)
@@ -57,3 +70,21 @@ async def test_the_death_of_one_requesters_planner_leaves_anothers_as_it_was():
         fresh = waits
         await pool.plan(add_job(4), "honest")
         assert (await shown(lambda pids: len(pids) == 3)) >= honest | fresh
+
+
+async def test_while_one_requesters_planner_hangs_anothers_plans_are_made():
+    async with worker_pool(plan_limit_s=ENOUGH_S, max_running=2) as pool:
+        waits = await shown(lambda pids: len(pids) == 1)
+        await pool.plan(add_job(1), "hostile")
+        (hostile,) = waits
+        await stop(hostile)
+        try:
+            hanging = [asyncio.create_task(pool.plan(add_job(length), "hostile")) for length in (2, 3)]
+            await asyncio.sleep(0)  # they begin
+            for length in (2, 3):
+                assert (await pool.plan(add_job(length), "honest")).compute_units == 1
+            assert not any(plan.done() for plan in hanging)
+        finally:
+            os.kill(hostile, signal.SIGCONT)
+        assert [plan.compute_units for plan in await asyncio.gather(*hanging)] == [1, 1]
+        assert hostile in planners(), "it made them both"

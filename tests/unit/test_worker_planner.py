@@ -1,6 +1,7 @@
 """Whose planner plans, and what becomes of a plan whose planner is lost, with planners that do as they are told."""
 
 import asyncio
+import gc
 import itertools
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import pytest
 from compute.shared_memory import SharedBuffer
 from compute.specs import DType, TensorSpec
 from compute.worker.answers import Answer
+from compute.worker.gate import Gate
 from compute.worker.planner import Planner
 from compute.worker.process import WorkerGone
 from compute.worker.wire import Job, Plan, Role, encode_plan
@@ -44,7 +46,11 @@ class Process:
                 await asyncio.Event().wait()
             finally:  # as a process that does not stop when it is told to
                 self.alive = False
-        data = encode_plan(self.does)  # type: ignore[arg-type]
+        does = self.does
+        if isinstance(does, asyncio.Event):
+            await does.wait()
+            does = HONEST
+        data = encode_plan(does)  # type: ignore[arg-type]
         room.view[: len(data)] = data
         return Answer(0)
 
@@ -68,6 +74,17 @@ def planner(*does: object, limit_s: float = 60, places: int = 2) -> tuple[Planne
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("compute.worker.planner.Spare", lambda *_: spares)
         return Planner(limit_s, places), spares.made
+
+
+async def settled() -> None:
+    """Whatever can go on has gone on: all here waits for nothing but the event loop or a test's event."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+def begin(planning: Planner, tenants: Sequence[str]) -> list[asyncio.Task[Plan]]:
+    """A job that was not planned before for each of them, in this order."""
+    return [asyncio.create_task(planning.plan(job(next(NEW_LENGTHS)), tenant)) for tenant in tenants]
 
 
 async def plan_each(planning: Planner, tenants: Sequence[str]) -> None:
@@ -111,6 +128,77 @@ async def test_of_tenants_whose_plans_come_together_no_more_keep_planners_than_h
     await asyncio.gather(*(planning.plan(job(), tenant) for tenant in "abcde"))
     assert [process.asked for process in made] == [1] * 5
     assert [process.alive for process in made] == [False, False, False, True, True]
+
+
+async def test_no_more_plans_are_made_beside_each_other_than_there_are_places() -> None:
+    ends = [asyncio.Event() for _ in range(5)]
+    planning, made = planner(*ends)
+    plans = begin(planning, "abcde")
+    for over in range(5):
+        await settled()
+        begun = made[: over + 2]
+        assert [process.asked for process in made] == [1] * len(begun) + [0] * (5 - len(begun))
+        assert [process.idle for process in begun] == [True] * over + [False] * (len(begun) - over)
+        assert sum(process.alive for process in begun) == 2
+        ends[over].set()
+    assert await asyncio.gather(*plans) == [HONEST] * 5
+
+
+async def test_while_one_tenants_plan_hangs_others_plans_are_made_however_many_it_has_waiting() -> None:
+    end = asyncio.Event()
+    planning, made = planner(end, HONEST, HONEST)
+    hanging = begin(planning, ["hostile"] * 5)
+    others = begin(planning, ("one", "two", "one"))
+    await settled()
+    assert [plan.done() for plan in others] == [True] * 3
+    assert [plan.done() for plan in hanging] == [False] * 5
+    assert [process.alive for process in made] == [True, False, True], "who is busy makes no room"
+    end.set()
+    assert await asyncio.gather(*hanging) == [HONEST] * 5
+
+
+async def test_one_tenants_plans_are_made_one_after_the_other_in_the_order_of_asking() -> None:
+    end = asyncio.Event()
+    planning, made = planner(end)
+    plans = begin(planning, ["one"] * 4)
+    ended: list[int] = []
+    for number, plan in enumerate(plans):
+        plan.add_done_callback(lambda _, number=number: ended.append(number))  # type: ignore[misc]
+    await settled()
+    assert made[0].asked == 1
+    end.set()
+    await asyncio.gather(*plans)
+    await settled()
+    assert made[0].asked == 4
+    assert ended == [0, 1, 2, 3]
+
+
+async def test_plans_that_are_cancelled_while_they_wait_leave_no_turn_and_no_place_taken_and_no_gate() -> None:
+    before = gates()
+    ends = [asyncio.Event() for _ in range(3)]
+    planning, made = planner(*ends)
+    plans = begin(planning, ("one", "two"))
+    for waiting in begin(planning, ("one", "three")):  # one waits for its turn, one for a place
+        await settled()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+    ends[0].set()
+    plans += begin(planning, ("one", "three"))
+    await settled()
+    assert [process.asked for process in made] == [2, 1, 1], "not asked for what was cancelled"
+    for end in ends:
+        end.set()
+    assert await asyncio.gather(*plans) == [HONEST] * 4
+    plans.clear()
+    del waiting
+    assert gates() <= before
+
+
+def gates() -> set[Gate]:
+    gc.collect()
+    # isinstance would ask each object for its class, and some of other packages warn when they are asked for anything.
+    return {thing for thing in gc.get_objects() if type(thing) is Gate}
 
 
 @pytest.mark.parametrize("end", [WorkerGone("the worker process ended by SIGSEGV", culprit=True), None])

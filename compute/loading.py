@@ -19,8 +19,9 @@ HASHED_AT_ONCE_BYTES = 32 << 20
 """A large tensor that is verified is read in steps of this size, so that one is hashed while others are read."""
 DIRECT_BYTES = 1 << 20
 """Tensors from this size are read straight into their buffers; smaller neighbours share a request."""
-JOINED_BYTES = 32 << 20
-"""Of small neighbours at most; they are copied out of memory of their own."""
+BESIDE_BYTES = 16 << 20
+"""Of a step that is read into memory of its own: small neighbours, which are copied out of it, and what is only
+hashed."""
 PARALLEL_RUNS = 2
 READ_AHEAD = 3
 """Steps in memory at once, of which one is hashed."""
@@ -77,14 +78,14 @@ def _runs(
         if entry.end - entry.begin < DIRECT_BYTES:
             small.append((entry, view))
         else:
-            yield from _cut(entry, view, most_bytes or entry.end - entry.begin)
+            yield from _cut(entry, view, most_bytes)
     if small:
         yield _joined(small)
 
 
 def _joins(small: Sequence[tuple[TensorEntry, memoryview | None]], entry: TensorEntry) -> bool:
     begin, end = small[0][0].begin, small[-1][0].end
-    fits = entry.end - entry.begin < DIRECT_BYTES and entry.end - begin <= JOINED_BYTES
+    fits = entry.end - entry.begin < DIRECT_BYTES and entry.end - begin <= BESIDE_BYTES
     return entry.begin == end and fits
 
 
@@ -93,9 +94,10 @@ def _joined(small: Sequence[tuple[TensorEntry, memoryview | None]]) -> _Run:
     return _Run(small[0][0].begin, small[-1][0].end, pieces)
 
 
-def _cut(entry: TensorEntry, view: memoryview | None, most_bytes: int) -> Iterator[_Run]:
-    for begin in range(entry.begin, entry.end, most_bytes):
-        end = min(begin + most_bytes, entry.end)
+def _cut(entry: TensorEntry, view: memoryview | None, most_bytes: int | None) -> Iterator[_Run]:
+    step = BESIDE_BYTES if view is None else most_bytes or len(view)
+    for begin in range(entry.begin, entry.end, step):
+        end = min(begin + step, entry.end)
         piece = None if view is None else view[begin - entry.begin : end - entry.begin]
         yield _Run(begin, end, ((end - begin, piece),))
 

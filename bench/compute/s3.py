@@ -70,7 +70,7 @@ async def our_get(storage: Storage, uri: ObjectUri, tensor: memoryview) -> None:
 
 
 def bare_get(port: int, view: memoryview, tls: ssl.SSLContext | None = None) -> None:
-    """Ranges over two connections, straight into the buffer: what moving the bytes costs, and no more."""
+    """Ranges over a few connections, straight into the buffer: what moving the bytes costs, and no more."""
     whole = 0 if tls else socket.MSG_WAITALL
 
     def take(connection: socket.socket, begin: int, end: int) -> None:

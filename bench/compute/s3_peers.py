@@ -35,7 +35,7 @@ class Peer:
 
 
 def beside(
-    line: Line, peers: Mapping[str, Peer], best: Mapping[str, float], goals: Mapping[str, Goal]
+    line: Line, peers: Mapping[str, Peer], speeds: Mapping[str, float], goals: Mapping[str, Goal]
 ) -> list[Line]:
     """Our line beside each peer, or why there is none."""
     lines = []
@@ -44,7 +44,7 @@ def beside(
         if peer.failure is not None:
             lines.append(not_measured(what, peer.failure))
         else:
-            lines.append(Line(what, line.unit, line.ours, peer=best[name], goal=goals.get(name)))
+            lines.append(Line(what, line.unit, line.ours, peer=speeds[name], goal=goals.get(name)))
     return lines
 
 

@@ -18,7 +18,7 @@ def file_version(status: os.stat_result, now_ns: int) -> str:
     """`now_ns`: Unix nanoseconds, taken before `status` and before what it is to vouch for was read.
 
     Strong: whatever changes the file from `now_ns` on gives it another version. Weak, with "W/" in front: what changes
-    it at once may not.
+    it at once may not. Writes through a mapping are seen when their page becomes dirty, not each of them.
     """
     # utime(2) sets the time of the last write to anything; the inode's own time it can only make new.
     version = f"{_content(status)}-{status.st_ctime_ns}"

@@ -21,7 +21,7 @@ from shared.errors import InputInvalid, InputMissing
 from shared.uris import ObjectUri, below
 
 THREADS = 32
-PARALLEL_RANGES = min(max(os.cpu_count() or 1, 3), 12)
+PARALLEL_RANGES = min(max(len(os.sched_getaffinity(0)), 3), 12)
 """Requests at once for one large read. A store far away gives each of them less than a core could take; over loopback
 and by TLS, more of them than cores take turns and are slower. The threads are shared by all reads."""
 MIN_RANGE_BYTES, MAX_RANGE_BYTES = 16 << 20, 64 << 20

@@ -10,11 +10,11 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import urlsplit
 
-from compute.storage.answer import Answer
 from compute.storage.body import Body
 from compute.storage.connections import CONNECT_TIMEOUT_S, Connections, interrupt
 from compute.storage.credentials import SdkCredentials
 from compute.storage.exchange import Outgoing, exchange
+from compute.storage.response import S3Response
 from compute.storage.sigv4 import NO_BODY, UNSIGNED, Signer, encoded_query
 from compute.storage.threads import Stop
 from shared.errors import StorageUnavailable
@@ -84,7 +84,7 @@ class S3Http:
         return self._endpoint().is_tls
 
     @contextmanager
-    def answered(self, request: S3Request, stop: Stop) -> Iterator[Answer]:
+    def answered(self, request: S3Request, stop: Stop) -> Iterator[S3Response]:
         """The answer, if it is a 2xx one; else Refusal. A body left unread costs the connection."""
         endpoint = self._endpoint()
         host, path = self._place(endpoint, request.uri)
@@ -98,7 +98,7 @@ class S3Http:
         connection, response = exchange(endpoint.connections, host, outgoing, stop)
         try:
             with stop.interruptible(partial(interrupt, connection.sock)):
-                answer = Answer(response, connection.sock)
+                answer = S3Response(response, connection.sock)
                 if not 200 <= answer.status < 300:
                     raise self._refusal(answer, offset_s)
                 yield answer
@@ -155,7 +155,7 @@ class S3Http:
         headers = {"host": host, **request.headers}
         return self._signer.signed(request.method, path, query, headers, payload, self._credentials.keys(), now)
 
-    def _refusal(self, answer: Answer, offset_s: float) -> Refusal:
+    def _refusal(self, answer: S3Response, offset_s: float) -> Refusal:
         code = code_in(answer.text())
         corrected = answer.status == 403 and self._corrected_time(answer.headers.get("date", ""), offset_s)
         return Refusal(answer.status, code, clock_corrected=corrected)

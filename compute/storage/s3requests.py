@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compute.storage.answer import Answer
 from compute.storage.body import Body
 from compute.storage.checksums import check_whole
+from compute.storage.response import S3Response
 from compute.storage.retry import Transient
 from compute.storage.s3errors import TRANSIENT_CODES, mapped_errors
 from compute.storage.s3http import Refusal, S3Http, S3Request
@@ -106,7 +106,7 @@ class S3Requests:
         return True
 
 
-def _answered_size(uri: ObjectUri, start: int, wanted: int, answer: Answer) -> int:
+def _answered_size(uri: ObjectUri, start: int, wanted: int, answer: S3Response) -> int:
     """Bytes of the whole object, once it is sure that the body is what was asked for, or all that there is."""
     content_range, length = answer.headers.get("content-range"), answer.headers.get("content-length")
     if content_range is None and answer.status == 206:

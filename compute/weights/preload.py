@@ -61,11 +61,11 @@ class Preload:
             max_header_bytes=self._settings.max_header_bytes,
             max_tensors=self._settings.max_object_tensors,
         )
+        if uri.object.scheme == "file" and (header.version or "").startswith("W/"):
+            raise StorageUnavailable(f"{uri} was changed a moment ago, and may change again unseen")
         given = selected(uri, header)
         if given.weights is None:
-            raise InputInvalid(
-                f"{uri} is not marked as weights, was just written, or its storage gives no strong ETag"
-            )
+            raise InputInvalid(f"{uri} is not marked as weights, or its storage gives no strong ETag")
         async with self._loader.loaded([given], [], 0, None):
             if not self.weights.holds(given.weights):
                 raise TooLarge(

@@ -19,6 +19,9 @@ from compute.worker.process import WorkerProcess
 BEYOND_THE_PLAN = 1.1
 """Torch's allocator takes memory in blocks, larger than what is asked for."""
 
+DROPPED_AT_ONCE = 1_000
+"""Numbers in one packet to a worker, whose length is limited."""
+
 Key = tuple[WorkerProcess, SharedBuffer]
 
 
@@ -71,7 +74,10 @@ class DeviceWeights:
         return self.held_bytes - _bytes(key for key in keys if key in self._copies)
 
     def use(self, keys: Sequence[Key], budget_bytes: int) -> dict[SharedBuffer, int]:
-        """The number of each; none of them goes until `leave`. What is idle goes where the budget asks for it."""
+        """The number of each; none of them goes until `leave`. What is idle goes where the budget asks for it, and
+        where the host no longer has what it was made from."""
+        lost = [key for key in self._idle(self._copies) if key[1].fd < 0]
+        self._drop(_bytes(lost), lost)
         for key in keys:
             if key not in self._copies:
                 self._copies[key] = _Copy(next(self._numbers))
@@ -112,19 +118,18 @@ class DeviceWeights:
 
     def _drop(self, wanted_bytes: int, idle: Sequence[Key]) -> None:
         """As many of `idle` as it takes, in their order."""
-        numbers: defaultdict[WorkerProcess, list[int]] = defaultdict(list)
-        sizes: defaultdict[WorkerProcess, int] = defaultdict(int)
+        chosen: defaultdict[WorkerProcess, list[Key]] = defaultdict(list)
         for key in idle:
             if wanted_bytes <= 0:
                 break
-            size = _bytes([key])
-            wanted_bytes -= size
-            numbers[key[0]].append(self._copies.pop(key).number)
-            sizes[key[0]] += size
-        for worker, dropped in numbers.items():
-            answer = worker.drop(dropped)
-            self._going[answer] = sizes[worker]
-            answer.add_done_callback(self._gone)
+            wanted_bytes -= _bytes([key])
+            chosen[key[0]].append(key)
+        for worker, keys in chosen.items():
+            for begin in range(0, len(keys), DROPPED_AT_ONCE):
+                together = keys[begin : begin + DROPPED_AT_ONCE]
+                answer = worker.drop([self._copies.pop(key).number for key in together])
+                self._going[answer] = _bytes(together)
+                answer.add_done_callback(self._gone)
 
     def _gone(self, answer: asyncio.Future[Answer]) -> None:
         del self._going[answer]

@@ -11,9 +11,11 @@ Tensors = Sequence[torch.Tensor]
 class KeptCopies:
     """By the numbers that the API process gave; each is one input buffer's tensors. Threads may share it."""
 
-    def __init__(self, copied: Callable[[Tensors], Tensors]) -> None:
-        """`copied`: the same tensors on the device."""
+    def __init__(self, copied: Callable[[Tensors], Tensors], release: Callable[[], None]) -> None:
+        """`copied`: the same tensors on the device. `release` gives back what the allocator has free: a copy that stays
+        in a part of a large block would keep all of it."""
         self._copied = copied
+        self._release = release
         self._kept: dict[int, Tensors] = {}
         self._being_copied: set[int] = set()
         self._changed = threading.Condition()
@@ -32,6 +34,7 @@ class KeptCopies:
                 return self._kept[number]
             self._being_copied.add(number)
         try:
+            self._release()
             copies = self._copied(given)
             with self._changed:
                 self._kept[number] = copies

@@ -58,7 +58,9 @@ class WorkerLoop:
         self._limits = limits
         self._graphs = GraphCache(limits, lambda graph: graph)
         self._programs = GraphCache(limits, Program)
-        self._kept = KeptCopies(lambda tensors: [tensor.to(device) for tensor in tensors])
+        self._kept = KeptCopies(
+            lambda tensors: [tensor.to(device) for tensor in tensors], lambda: release_memory(device)
+        )
         self._running = 0
         self._running_lock = threading.Lock()
         # Others than runs have a thread of their own: they are short and must not wait behind long runs.

@@ -4,8 +4,8 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from compute.shared_memory import SharedBuffer
 from compute.worker.answers import Answer, Greeting, Refusal, parse_answer, receive_answer
@@ -50,6 +50,7 @@ class WorkerProcess:
         self._numbers = itertools.count()
         self._pending: dict[int, asyncio.Future[Answer]] = {}
         self._jobs: set[int] = set()
+        self._reservations = 0
         self._killed = False
         self._closed = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -97,11 +98,19 @@ class WorkerProcess:
 
     def drop(self, numbers: Sequence[int]) -> asyncio.Future[Answer]:
         """Has it forget these device copies, whoever waits for that: the answer says that their memory is given back,
-        WorkerGone and NotTaken that there is no worker. One that is silent for DROP_S is killed."""
+        WorkerGone and NotTaken that there is no worker. One that runs nothing and is silent for DROP_S is killed."""
         answer = self._send({"operation": Operation.DROP, "numbers": numbers}, (), None)
-        silence = asyncio.get_running_loop().call_later(DROP_S, self._kill)
-        answer.add_done_callback(lambda _: silence.cancel())
+        self._watch(answer)
         return answer
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """It is not idle, though it is not asked for anything yet."""
+        self._reservations += 1
+        try:
+            yield
+        finally:
+            self._reservations -= 1
 
     async def gone(self) -> str:
         """Returns once the process has ended, with how it ended."""
@@ -114,11 +123,22 @@ class WorkerProcess:
 
     @property
     def idle(self) -> bool:
-        return not self._jobs
+        return not self._jobs and not self._reservations
 
     async def kill(self) -> None:
         self._kill()
         await self.gone()
+
+    def _watch(self, answer: asyncio.Future[Answer]) -> None:
+        silence = asyncio.get_running_loop().call_later(DROP_S, self._was_silent, answer)
+        answer.add_done_callback(lambda _: silence.cancel())
+
+    def _was_silent(self, answer: asyncio.Future[Answer]) -> None:
+        # A run's own limit holds for what it has begun on the device.
+        if self._jobs:
+            self._watch(answer)
+        else:
+            self._kill()
 
     def _kill(self) -> None:
         self._killed = True

@@ -83,20 +83,22 @@ class Runs:
         has_started = False
         while True:
             worker = await self._tenancy.worker_for(run.tenant)
-            try:
-                async with self._room.promised(run.device_bytes, run.weights_in(worker)) as numbers:
-                    if not worker.alive:
-                        continue
-                    if not has_started:
-                        has_started = True
-                        started()
-                    return await self._looked_at(worker, run, numbers)
-            except NotTaken:  # it ended a moment ago; nothing was begun
-                continue
-            except OutOfMemory:
-                # There was less room than was counted.
-                self._room.drop_idle(worker)
-                raise
+            # Else it would be ended for another tenant's sake while this task waits for room.
+            with worker.reserved():
+                try:
+                    async with self._room.promised(run.device_bytes, run.weights_in(worker)) as numbers:
+                        if not worker.alive:
+                            continue
+                        if not has_started:
+                            has_started = True
+                            started()
+                        return await self._looked_at(worker, run, numbers)
+                except NotTaken:  # it ended a moment ago; nothing was begun
+                    continue
+                except OutOfMemory:
+                    # There was less room than was counted.
+                    self._room.drop_idle(worker)
+                    raise
 
     async def _looked_at(self, worker: WorkerProcess, run: Run, numbers: Mapping[SharedBuffer, int]) -> None:
         try:

@@ -13,6 +13,7 @@ import pytest
 
 from compute.safetensors_header import encode_header
 from compute.specs import DType, TensorSpec
+from compute.storage import response
 from compute.storage.packages import Packages
 from compute.storage.retry import RetryPolicy
 from compute.storage.s3 import MIN_RANGE_BYTES, S3Storage
@@ -355,6 +356,7 @@ async def test_over_tls_the_server_must_be_who_it_says_and_bodies_go_unsigned(tm
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     content = os.urandom(8 << 20)
+    monkeypatch.setattr(response, "FAST_S", 1e9)
     async with scripted(lambda request: ranged(request, content), context) as (script, storage):
         with pytest.raises(StorageUnavailable, match="AWS_CA_BUNDLE"):
             await storage.read_range(OBJECT, 0, 1)

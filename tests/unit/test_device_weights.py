@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from compute.shared_memory import SharedBuffer
-from compute.worker import device_room
+from compute.worker import device_room, device_weights
 from compute.worker.answers import Answer
 from compute.worker.device_room import WORKER_BYTES, DeviceRoom
 from compute.worker.device_weights import in_blocks
@@ -24,10 +24,12 @@ class Worker:
         self.alive = True
         self.answers = answers
         self.dropped: list[int] = []
+        self.packets: list[Sequence[int]] = []
         self._asked: list[asyncio.Future[Answer]] = []
 
     def drop(self, numbers: Sequence[int]) -> asyncio.Future[Answer]:
         self.dropped += numbers
+        self.packets.append(numbers)
         self._asked.append(asyncio.get_running_loop().create_future())
         if self.answers:
             self.answer()
@@ -247,6 +249,26 @@ async def test_a_budget_of_nothing_keeps_nothing_and_none_is_half_of_the_room(bu
     assert await device.run(30 * MIB, worker, weights(20)) == numbers
     assert await device.run(30 * MIB, worker, weights(24)) == []  # with its blocks more than a quarter of the room
     assert device.taken == in_blocks(20 * MIB) * len(numbers)
+
+
+async def test_what_the_host_no_longer_has_goes_with_the_next_task(device: Device) -> None:
+    worker, gone = Worker(), weights(1)
+    await device.run(MIB, worker, gone)
+    await device.run(MIB, worker, weights(1))
+    gone.close()
+    assert await device.run(MIB, Worker()) == []
+    assert worker.dropped == [0]
+
+
+async def test_many_are_dropped_in_packets_that_a_worker_can_take(monkeypatch, device: Device) -> None:
+    monkeypatch.setattr(device_weights, "DROPPED_AT_ONCE", 2)
+    worker = Worker()
+    for _ in range(5):
+        await device.run(MIB, worker, weights(1))
+    device.room.drop_idle(worker)  # type: ignore[arg-type]
+    assert worker.packets == [[0, 1], [2, 3], [4]]
+    await others_had_their_turn()
+    assert device.taken == 0
 
 
 async def test_after_its_worker_s_end_a_copy_is_forgotten_and_its_memory_waited_for(device: Device) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from shared.clock import SystemClock
 from shared.messages import Stage
 from shared.uris import parse_tensor_uri
 from tests.unit.service_world import OTHER_REQUESTER, REQUESTER, SPEC, World, world
-from tests.written import write_settled
+from tests.written import wait_until_settled, write_settled
 
 
 def put_weights(w: World, folder: str, *values: float, name: str | None = None) -> str:
@@ -93,6 +95,7 @@ async def test_weights_that_are_gone_from_storage_are_missing_though_they_lie_in
 async def test_what_is_preloaded_is_in_memory_and_what_cannot_be_is_told(tmp_path):
     async with world(tmp_path) as w:
         good, plain = put_weights(w, "public", 1, 2), w.tensor_of("public")
+        wait_until_settled(_path(plain))
         missing = f"file://{tmp_path}/tensors/public/missing"
         settings = w.settings.model_copy(update={"preload": _parsed(good, plain, missing)})
         preload = Preload(settings, w.storage, w.loader, w.weights, SystemClock())
@@ -104,6 +107,21 @@ async def test_what_is_preloaded_is_in_memory_and_what_cannot_be_is_told(tmp_pat
         assert missing in preload.failures[1]
         assert str(w.weights).startswith("1 held")
         assert await computed(w, good) == (1, 2)
+
+
+async def test_a_file_that_was_written_just_now_is_preloaded_later(tmp_path):
+    async with world(tmp_path) as w:
+        uri = put_weights(w, "public", 1, 2)
+        in_an_hour = time.time() + 3600
+        os.utime(_path(uri), (in_an_hour, in_an_hour))
+        settings = w.settings.model_copy(update={"preload": _parsed(uri)})
+        preload = Preload(settings, w.storage, w.loader, w.weights, SystemClock())
+        await preload._try(preload.waiting[0])
+        assert (len(preload.waiting), preload.failures) == (1, [])
+        write_settled(_path(uri), _path(uri).read_bytes())
+        await asyncio.wait_for(preload.run(), 10)
+        assert (preload.waiting, preload.failures) == ([], [])
+        assert str(w.weights).startswith("1 held")
 
 
 async def test_what_is_larger_than_the_budget_is_told_and_not_preloaded(tmp_path):

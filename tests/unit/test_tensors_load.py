@@ -70,7 +70,7 @@ MIXED = [floats(3), floats(600_000), floats(0, 2), BOOLS, floats(400_000), float
 @pytest.mark.parametrize("step_bytes", [loading.HASHED_AT_ONCE_BYTES, 1 << 20])
 async def test_all_tensors_land_in_their_own_buffers(tmp_path, storage, monkeypatch, hashed, step_bytes):
     monkeypatch.setattr(loading, "HASHED_AT_ONCE_BYTES", step_bytes)
-    monkeypatch.setattr(loading, "JOINED_BYTES", step_bytes)
+    monkeypatch.setattr(loading, "BESIDE_BYTES", step_bytes)
     uri, contents = write(tmp_path, MIXED, hashed=hashed)
     assert await loaded(storage, uri, "*") == contents
 

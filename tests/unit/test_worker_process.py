@@ -85,6 +85,34 @@ async def test_a_worker_that_is_silent_about_a_drop_is_killed(monkeypatch: pytes
         await asyncio.wait_for(answer, 5)
 
 
+async def test_a_worker_that_runs_something_may_be_silent_about_a_drop_until_it_has_run(monkeypatch) -> None:
+    monkeypatch.setattr(process, "DROP_S", 0)
+    worker, theirs = worker_and_its_end()
+    running = asyncio.create_task(worker.request(Operation.RUN))
+    await asyncio.sleep(0)
+    run = json.loads(theirs.recv(1000))
+    answer = worker.drop([3])
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert worker.alive
+    theirs.send(json.dumps({"number": run["number"]}).encode())
+    await asyncio.wait_for(running, 5)
+    while worker.alive:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    theirs.close()
+    with pytest.raises(WorkerGone):
+        await asyncio.wait_for(answer, 5)
+
+
+async def test_a_worker_that_is_reserved_is_not_idle() -> None:
+    worker, theirs = worker_and_its_end()
+    with worker.reserved(), worker.reserved():
+        assert not worker.idle
+    assert worker.idle
+    theirs.close()
+    await worker.gone()
+
+
 async def test_a_worker_that_has_ended_takes_no_drop() -> None:
     worker, theirs = worker_and_its_end()
     theirs.close()

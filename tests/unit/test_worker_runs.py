@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -27,6 +28,15 @@ class Worker:
         self.keep: list[Sequence[int | None]] = []
         self.dropped: list[int] = []
         self.stopped = 0
+        self.reservations = 0
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        self.reservations += 1
+        try:
+            yield
+        finally:
+            self.reservations -= 1
 
     async def request(
         self, _operation: Operation, _given: object, _filled: object, keep: Sequence[int | None]
@@ -220,6 +230,7 @@ async def test_a_worker_that_ends_while_its_task_waits_for_room_is_not_asked_and
     waiting = device.begin("one", 60 * MIB)
     for _ in range(20):
         await asyncio.sleep(0)
+    assert ended.reservations == 1, "or it would be ended for another tenant's sake"
     ended.alive = False
     next_one = device.tenancy.workers["one"] = Worker()
     other.requests[0].set_result(Answer(0))
@@ -228,4 +239,5 @@ async def test_a_worker_that_ends_while_its_task_waits_for_room_is_not_asked_and
     next_one.requests[0].set_result(Answer(0))
     await waiting
     assert not ended.requests
+    assert [worker.reservations for worker in (ended, other, next_one)] == [0, 0, 0]
     assert device.started == 2

@@ -1,5 +1,6 @@
-"""How the body of an answer is read, over a real connection whose other end a test holds."""
+"""How the body of a response is read, over a real connection whose other end a test holds."""
 
+import asyncio
 import os
 import socket
 import threading
@@ -9,10 +10,10 @@ from http.client import HTTPResponse
 
 import pytest
 
-from compute.storage import answer as answers
-from compute.storage.answer import AT_ONCE_BYTES, Answer
+from compute.storage import response as responses
+from compute.storage.response import AT_ONCE_BYTES, S3Response
 from compute.storage.retry import Transient
-from compute.storage.threads import CHUNK_BYTES, Stop
+from compute.storage.threads import CHUNK_BYTES, Stop, in_thread
 
 PATIENCE_S = 60.0
 LARGE = os.urandom(8 * CHUNK_BYTES + 12_345)
@@ -41,7 +42,7 @@ def wakes_at(sock: socket.socket) -> int:
 @contextmanager
 def answered(
     send: Callable[[socket.socket], object], length: int, behind_head: bytes = b"", framing: str = ""
-) -> Iterator[tuple[Answer, socket.socket]]:
+) -> Iterator[tuple[S3Response, socket.socket]]:
     """`behind_head` comes with the head; `framing` is there in place of a length."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         ours = socket.create_connection(server.getsockname())
@@ -55,14 +56,14 @@ def answered(
             response = HTTPResponse(ours)
             response.begin()
             with response:
-                yield Answer(response, ours), ours
+                yield S3Response(response, ours), ours
             sending.join(PATIENCE_S)
             assert not sending.is_alive()
 
 
 @pytest.mark.parametrize("fast_s", [ALWAYS, NEVER])
 def test_a_large_body_comes_whole_and_the_connection_is_left_as_it_was(monkeypatch, fast_s) -> None:
-    monkeypatch.setattr(answers, "FAST_S", fast_s)
+    monkeypatch.setattr(responses, "FAST_S", fast_s)
     buffer = bytearray(len(LARGE))
     with answered(lambda other: other.sendall(LARGE), len(LARGE)) as (answer, sock):
         stop = Watching(sock)
@@ -107,7 +108,7 @@ def test_a_body_in_pieces_of_http_comes_whole() -> None:
 
 def test_the_end_of_a_body_is_not_waited_for_until_much_of_it_is_there(monkeypatch) -> None:
     """The last bytes are sent once all before them were taken: who waits for more of them waits in vain."""
-    monkeypatch.setattr(answers, "FAST_S", ALWAYS)
+    monkeypatch.setattr(responses, "FAST_S", ALWAYS)
     buffer = bytearray(len(LARGE))
     all_but_few = threading.Event()
 
@@ -130,9 +131,33 @@ def test_the_end_of_a_body_is_not_waited_for_until_much_of_it_is_there(monkeypat
     assert buffer == LARGE
 
 
+async def test_a_read_that_waits_for_much_and_is_cancelled_ends_at_once(monkeypatch) -> None:
+    monkeypatch.setattr(responses, "FAST_S", ALWAYS)
+    is_over = threading.Event()
+
+    def send(other: socket.socket) -> None:
+        other.sendall(LARGE[: 4 * CHUNK_BYTES + 1])
+        assert is_over.wait(PATIENCE_S)
+
+    with answered(send, len(LARGE)) as (answer, sock):
+
+        def read(stop: Stop) -> None:
+            with stop.interruptible(lambda: sock.shutdown(socket.SHUT_RDWR)):
+                answer.read_into(memoryview(bytearray(len(LARGE))), stop)
+
+        reading = asyncio.create_task(in_thread(None, read))
+        while wakes_at(sock) != AT_ONCE_BYTES:  # noqa: ASYNC110 # the thread tells nobody
+            await asyncio.sleep(0.001)
+        reading.cancel()
+        async with asyncio.timeout(PATIENCE_S / 2):
+            await asyncio.wait({reading})
+        is_over.set()
+        assert reading.cancelled()
+
+
 @pytest.mark.parametrize("sent", [0, 3 * CHUNK_BYTES + 7])
 def test_a_body_that_ends_early_is_told_at_once_and_the_connection_is_left_as_it_was(monkeypatch, sent) -> None:
-    monkeypatch.setattr(answers, "FAST_S", ALWAYS)
+    monkeypatch.setattr(responses, "FAST_S", ALWAYS)
 
     def send(other: socket.socket) -> None:
         other.sendall(LARGE[:sent])
@@ -145,7 +170,7 @@ def test_a_body_that_ends_early_is_told_at_once_and_the_connection_is_left_as_it
 
 
 def test_a_document_is_read_to_its_limit() -> None:
-    document = b"<Error/>" + bytes(answers.MAX_TEXT_BYTES)
+    document = b"<Error/>" + bytes(responses.MAX_TEXT_BYTES)
     with answered(lambda other: other.sendall(document), len(document)) as (answer, _):
-        assert answer.text() == document[: answers.MAX_TEXT_BYTES]
+        assert answer.text() == document[: responses.MAX_TEXT_BYTES]
         assert answer.status == 200

@@ -1,4 +1,4 @@
-"""One answer's head and body. The body of a large one is read in few, large steps."""
+"""One response's head and body. The body of a large one is read in few, large steps."""
 
 import socket
 import ssl
@@ -22,7 +22,7 @@ FAST_S = 0.25
 """A connection is fast that gave a chunk in this time: it must become many times slower to be taken for silent."""
 
 
-class Answer:
+class S3Response:
     def __init__(self, response: HTTPResponse, sock: socket.socket) -> None:
         """`response`: its head is read, and nothing else. `sock`: where it comes from."""
         self._response = response

@@ -53,7 +53,8 @@ async def test_as_many_requesters_keep_their_planners_as_there_are_places_and_no
         await pool.plan(add_job(9), "three")
         threes, waits = waits, await shown(lambda pids: len(pids - twos) == 3) - ones - twos - waits
         assert planners() == ones | threes | waits, "whose plan was made longest ago lost its planner"
-    assert planners() == set()
+    # Not those of this process: one that outlived its fork server would have another parent.
+    assert not any(name_of(pid) == "splitup-planner" for pid in ones | twos | threes | waits)
 
 
 async def test_the_death_of_one_requesters_planner_leaves_anothers_as_it_was():

@@ -4,10 +4,11 @@ import time
 from pathlib import Path
 
 from compute.storage.file_versions import file_version
+from compute.storage.store import is_weak
 
 
 def wait_until_settled(path: Path) -> None:
-    while file_version(path.stat(), time.time_ns()).startswith("W/"):
+    while is_weak(file_version(path.stat(), time.time_ns())):
         time.sleep(0.01)
 
 

@@ -11,6 +11,13 @@ from typing import Protocol
 
 from shared.uris import ObjectUri
 
+WEAK = "W/"
+"""In front of a validator that is weak: equal ones do not promise equal bytes."""
+
+
+def is_weak(version: str) -> bool:
+    return version.startswith(WEAK)
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectStart:
@@ -20,8 +27,7 @@ class ObjectStart:
     size: int
     """Bytes of the whole object."""
     version: str
-    """A validator of the content (an ETag, or a file's); later reads can be held to it. With W/ in front it is weak:
-    equal ones do not promise equal bytes."""
+    """A validator of the content (an ETag, or a file's); later reads can be held to it. It may be weak."""
 
 
 class UploadBook(Protocol):

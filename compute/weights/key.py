@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from compute.safetensors_header import Header, TensorEntry
 from compute.shared_memory import layout
+from compute.storage.store import is_weak
 from compute.tensors import IS_WEIGHTS
 from shared.uris import ObjectUri
 
@@ -32,7 +33,7 @@ def weights_key(uri: ObjectUri, header: Header, entries: Sequence[TensorEntry]) 
     """None for what is no weights, is empty, or comes from a storage whose validator promises no equal bytes."""
     size = layout([entry.spec for entry in entries])[1]
     version = header.version
-    if header.metadata.get(IS_WEIGHTS) != "true" or not size or not version or version.startswith("W/"):
+    if header.metadata.get(IS_WEIGHTS) != "true" or not size or not version or is_weak(version):
         return None
     parsed = hashlib.sha256(header.start[: header.data_start]).digest()
     return WeightsKey(uri, version, parsed, tuple(entry.name for entry in entries), size)

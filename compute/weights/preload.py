@@ -5,7 +5,7 @@ import logging
 from compute.input_loader import InputLoader
 from compute.inputs import selected
 from compute.settings import ComputeSettings
-from compute.storage.store import Storage
+from compute.storage.store import Storage, is_weak
 from compute.tensors import read_header
 from compute.weights.cache import WeightsCache
 from shared.clock import Clock
@@ -61,7 +61,7 @@ class Preload:
             max_header_bytes=self._settings.max_header_bytes,
             max_tensors=self._settings.max_object_tensors,
         )
-        if uri.object.scheme == "file" and (header.version or "").startswith("W/"):
+        if uri.object.scheme == "file" and is_weak(header.version or ""):
             raise StorageUnavailable(f"{uri} was changed a moment ago, and may change again unseen")
         given = selected(uri, header)
         if given.weights is None:

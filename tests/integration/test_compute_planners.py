@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from compute.worker.pool import WorkerPool
 from tests.integration.compute_process import name_of, parent_of
 from tests.integration.test_compute_worker import add_job, worker_pool
 
@@ -27,6 +28,15 @@ async def shown(true: Callable[[set[int]], bool]) -> set[int]:
     return pids
 
 
+async def two_planners(pool: WorkerPool, first: str, second: str) -> tuple[set[int], set[int], set[int]]:
+    """Of two requesters who have had a plan made, and the one that waits then."""
+    waits = await shown(lambda pids: len(pids) == 1)
+    await pool.plan(add_job(1), first)
+    firsts, waits = waits, await shown(lambda pids: len(pids) == 2) - waits
+    await pool.plan(add_job(2), second)
+    return firsts, waits, await shown(lambda pids: len(pids) == 3) - firsts - waits
+
+
 def states(pid: int) -> set[str]:
     """Of its threads, as the kernel shows them."""
     return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
@@ -42,11 +52,7 @@ async def stop(pid: int) -> None:
 
 async def test_as_many_requesters_keep_their_planners_as_there_are_places_and_none_is_left_behind():
     async with worker_pool(max_running=2) as pool:
-        waits = await shown(lambda pids: len(pids) == 1)
-        await pool.plan(add_job(1), "one")
-        ones, waits = waits, await shown(lambda pids: len(pids) == 2) - waits
-        await pool.plan(add_job(2), "two")
-        twos, waits = waits, await shown(lambda pids: len(pids) == 3) - ones - waits
+        ones, twos, waits = await two_planners(pool, "one", "two")
         for length in range(3, 9):
             await pool.plan(add_job(length), ("one", "two")[length % 2])
         assert planners() == ones | twos | waits, "none was taken or ended since"
@@ -59,11 +65,7 @@ async def test_as_many_requesters_keep_their_planners_as_there_are_places_and_no
 
 async def test_the_death_of_one_requesters_planner_leaves_anothers_as_it_was():
     async with worker_pool(max_running=2) as pool:
-        waits = await shown(lambda pids: len(pids) == 1)
-        await pool.plan(add_job(1), "honest")
-        honest, waits = waits, await shown(lambda pids: len(pids) == 2) - waits
-        await pool.plan(add_job(2), "hostile")
-        hostile, waits = waits, await shown(lambda pids: len(pids) == 3) - honest - waits
+        honest, hostile, waits = await two_planners(pool, "honest", "hostile")
         for pid in hostile:
             os.kill(pid, signal.SIGKILL)
         await shown(lambda pids: not pids & hostile)

@@ -103,6 +103,16 @@ class Task:
         await asyncio.wait({self._task})
 
 
+async def begins_once_all_is_free(device: Device, task: Task) -> None:
+    """It was begun while the device did not show all of its memory as free."""
+    async with asyncio.timeout(PATIENCE_S):
+        await device.looked.wait()
+    await others_had_their_turn()
+    assert not task.began.is_set()
+    device.free = ROOM
+    await task.began_in_time()
+
+
 @pytest.fixture(autouse=True)
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_room, "LOOK_AGAIN_S", 0)
@@ -278,12 +288,7 @@ async def test_after_its_worker_s_end_a_copy_is_forgotten_and_its_memory_waited_
     assert device.room.weights.startswith("0 kept, 0 MiB")
     device.free = ROOM - in_blocks(40 * MIB)
     next_one = Task(device, 10 * MIB, Worker(), model)
-    async with asyncio.timeout(PATIENCE_S):
-        await device.looked.wait()
-    await others_had_their_turn()
-    assert not next_one.began.is_set()
-    device.free = ROOM
-    await next_one.began_in_time()
+    await begins_once_all_is_free(device, next_one)
     assert await next_one.over() == [1]
 
 
@@ -294,12 +299,7 @@ async def test_a_worker_that_ends_instead_of_dropping_has_the_device_looked_at(d
     waiting = Task(device, 80 * MIB, Worker())
     await others_had_their_turn()
     worker.end()
-    async with asyncio.timeout(PATIENCE_S):
-        await device.looked.wait()
-    await others_had_their_turn()
-    assert not waiting.began.is_set()
-    device.free = ROOM
-    await waiting.began_in_time()
+    await begins_once_all_is_free(device, waiting)
     await waiting.over()
 
 

@@ -321,5 +321,5 @@ async def test_a_signature_that_endpoints_dispute_holds_up_no_other(
     first, second = await signed(world, 1, FIRST), await signed(world, 2, SECOND)
     async with running(lander(world).run()):
         await becomes(world, second, OutboxStatus.FINALIZED)
+        await until(lambda: any(record.message == "disputed" for record in caplog.records))
     assert await state_of(world, first) is State.SUBMITTING
-    assert any(record.message == "disputed" for record in caplog.records)

@@ -46,20 +46,27 @@ class Planner:
         data = encode_job(job)
         if (known := self._known.get(tenant, data)) is not None:
             return known
+        # The turn first: who waits for it takes no place that another tenant could use.
+        async with self._turns.of(tenant).alone():
+            # Tasks of one graph come together: whoever waited finds the plan of the one before.
+            plan = self._known.get(tenant, data)
+            if plan is None:
+                async with self._places:
+                    plan = await self._made(tenant, data)
+                self._known.keep(tenant, data, plan)
+        return plan
+
+    async def _made(self, tenant: Tenant, data: bytes) -> Plan:
         with (
             closing(SharedBuffer("job", len(data))) as asked,
             closing(SharedBuffer("plan", MAX_ANSWER_BYTES)) as room,
         ):
             asked.view[:] = data
-            # The turn first: who waits for it takes no place that another tenant could use.
-            async with self._turns.of(tenant).alone(), self._places:
-                try:
-                    plan = await self._planned(tenant, asked, room)
-                except WorkerGone as gone:
-                    log.warning("a planner ended", extra=fields(how=str(gone)))
-                    plan = await self._once_more(gone, tenant, asked, room)
-        self._known.keep(tenant, data, plan)
-        return plan
+            try:
+                return await self._planned(tenant, asked, room)
+            except WorkerGone as gone:
+                log.warning("a planner ended", extra=fields(how=str(gone)))
+                return await self._once_more(gone, tenant, asked, room)
 
     async def _once_more(self, gone: WorkerGone, tenant: Tenant, asked: SharedBuffer, room: SharedBuffer) -> Plan:
         """Where the planner was lost by no fault of this package."""

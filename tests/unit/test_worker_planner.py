@@ -108,6 +108,16 @@ async def test_a_tenant_keeps_its_planner_and_another_gets_a_fresh_one() -> None
     assert [process.alive for process in made] == [True, True]
 
 
+async def test_of_the_same_job_asked_for_many_times_at_once_one_plan_is_made() -> None:
+    end = asyncio.Event()
+    planning, made = planner(end)
+    plans = [asyncio.create_task(planning.plan(job(), "one")) for _ in range(5)]
+    await settled()
+    end.set()
+    assert await asyncio.gather(*plans) == [HONEST] * 5
+    assert made[0].asked == 1
+
+
 async def test_tenants_whose_plans_alternate_have_no_fresh_planners_made() -> None:
     planning, made = planner(HONEST, HONEST, HONEST)
     await plan_each(planning, ("one", "two") * 10)

@@ -133,10 +133,11 @@ def test_the_end_of_a_body_is_not_waited_for_until_much_of_it_is_there(monkeypat
 
 async def test_a_read_that_waits_for_much_and_is_cancelled_ends_at_once(monkeypatch) -> None:
     monkeypatch.setattr(responses, "FAST_S", ALWAYS)
-    is_over = threading.Event()
+    is_sent, is_over = threading.Event(), threading.Event()
 
     def send(other: socket.socket) -> None:
         other.sendall(LARGE[: 4 * CHUNK_BYTES + 1])
+        is_sent.set()
         assert is_over.wait(PATIENCE_S)
 
     with answered(send, len(LARGE)) as (answer, sock):
@@ -146,7 +147,7 @@ async def test_a_read_that_waits_for_much_and_is_cancelled_ends_at_once(monkeypa
                 answer.read_into(memoryview(bytearray(len(LARGE))), stop)
 
         reading = asyncio.create_task(in_thread(None, read))
-        while wakes_at(sock) != AT_ONCE_BYTES:  # noqa: ASYNC110 # the thread tells nobody
+        while not is_sent.is_set() or wakes_at(sock) != AT_ONCE_BYTES:  # noqa: ASYNC110 # the thread tells nobody
             await asyncio.sleep(0.001)
         reading.cancel()
         async with asyncio.timeout(PATIENCE_S / 2):

@@ -11,6 +11,7 @@ from shared.errors import InputInvalid, InputMissing, StorageUnavailable
 from shared.uris import ObjectUri, parse_object_uri, parse_prefix
 
 CHUNK_READ_S = 0.1
+CHUNK_WRITE_S = 0.05
 
 
 @pytest.fixture
@@ -176,10 +177,19 @@ async def test_a_root_whose_file_system_fails_is_shown_by_the_probe(root, storag
         await storage.probe()
 
 
-async def test_a_cancelled_put_leaves_nothing(root, storage):
+async def test_a_cancelled_put_leaves_nothing(root, storage, monkeypatch):
+    (root / "a").mkdir()
     large = memoryview(bytes(256 << 20))
+    write = os.write
+
+    def slowly(*of):
+        time.sleep(CHUNK_WRITE_S)
+        return write(*of)
+
+    monkeypatch.setattr(os, "write", slowly)
     putting = asyncio.create_task(storage.put_new(uri(root / "a" / "object"), [large]))
-    await asyncio.sleep(0.02)
+    while not any(part.stat().st_size for part in (root / "a").iterdir()):  # noqa: ASYNC110 # a thread writes it
+        await asyncio.sleep(0.01)
     begun = time.monotonic()
     putting.cancel()
     with pytest.raises(asyncio.CancelledError):

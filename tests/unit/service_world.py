@@ -103,6 +103,22 @@ class HandPool:
         outputs.view[: SPEC.nbytes] = inputs[0].view[: SPEC.nbytes]
 
 
+class WorldClock(SystemClock):
+    """The system's, ahead of it by as much as the test says."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        self.slept = asyncio.Event()
+        """Set when the service has kept house for the first time, and sleeps until the next."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.set()
+        await super().sleep(seconds)
+
+
 class World:
     def __init__(self, folder: Path, memory: HostMemory | None = None, **settings: object) -> None:
         self.folder = folder
@@ -124,7 +140,8 @@ class World:
         self.memory = memory or HostMemory(self.weights.reclaim)
         self.loader = InputLoader(self.storage, self.memory, self.weights)
         self.preload = Preload(self.settings, self.storage, self.loader, self.weights, SystemClock())
-        self.service = Service(self.settings, self.storage, self.pool, self.results, SystemClock(), self.loader)
+        self.clock = WorldClock()
+        self.service = Service(self.settings, self.storage, self.pool, self.results, self.clock, self.loader)
         self.uri = self.tensor_of(REQUESTER)
 
     def tensor_of(self, requester: str) -> str:
@@ -182,6 +199,9 @@ async def world(folder: Path, memory: HostMemory | None = None, **settings: obje
     made = World(folder, memory, **settings)
     try:
         async with made.service.running():
+            # Else it may change what a test has just looked at or set.
+            async with asyncio.timeout(PATIENCE_S):
+                await made.clock.slept.wait()
             yield made
     finally:
         made.storage.close()

@@ -146,6 +146,7 @@ async def test_a_plan_that_takes_too_long_is_given_up_and_the_next_one_is_made()
     async with worker_pool(plan_limit_s=0.05, limits=Limits(1 << 24, 20_000, 1 << 30)) as pool:
         with pytest.raises(TooLarge, match=r"planning .* longer than 0.05 s"):
             await pool.plan(long, "one")
+        pool._planner._limit_s = 60  # a machine that is busy may take longer for any plan
         assert (await pool.plan(add_job(3), "one")).outputs == (floats(3),)
 
 

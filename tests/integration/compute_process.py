@@ -77,6 +77,11 @@ class ComputeProcess:
         """Of the workers that have taken a task and live; those that wait for one are not among them."""
         return [pid for pid in self.forked_pids() if name_of(pid) == "splitup-worker"]
 
+    def busy_workers(self) -> list[int]:
+        """The same, once there is one: a task is called running a moment before its worker has heard of it."""
+        until(self.worker_pids, "a worker has taken a task")
+        return self.worker_pids()
+
     def forked_pids(self) -> list[int]:
         """Of the fork server and of all that it made and that lives: workers, planners, and those that wait."""
         assert self.process is not None
@@ -183,6 +188,12 @@ def name_of(pid: int) -> str | None:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return None
+
+
+def cpu_s(pid: int) -> float:
+    """What it has computed until now; waiting in line for a core is not in it."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def until(true, what: str, seconds: float = 60.0) -> None:

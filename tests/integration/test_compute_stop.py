@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.compute_process import compute_process, living, name_of, until
+from tests.integration.compute_process import compute_process, cpu_s, living, name_of, until
 from tests.integration.compute_tasks import add_task, big_task, deaf_task, slow_task, storing
 from tests.tries import one_within
 
@@ -39,7 +39,7 @@ def test_a_running_task_stops_within_a_second_and_its_worker_lives_on(compute):
         task = slow_task(compute)
         compute.post(task)
         compute.reach(task, "running")
-        workers = compute.worker_pids()
+        workers = compute.busy_workers()
         took.append(stopped(compute, task))
         assert compute.worker_pids() == workers
     again = add_task(compute)
@@ -64,10 +64,11 @@ def test_an_operator_that_hears_nothing_is_ended_with_its_worker_and_the_next_ta
         task = deaf_task(compute)
         compute.post(task)
         compute.reach(task, "running")
-        workers = compute.worker_pids()
-        time.sleep(0.5)  # it is within the operator by now
+        (worker,) = compute.busy_workers()
+        begun_s = cpu_s(worker)
+        until(lambda: cpu_s(worker) > begun_s + 0.5, "it is within the operator: all else takes less")  # noqa: B023
         took.append(stopped(compute, task))
-        assert not living(workers)
+        assert not living([worker])
     again = add_task(compute)
     compute.post(again)
     assert compute.ended(again)["stage"] == "done"
@@ -160,7 +161,7 @@ def test_the_death_of_the_worker_under_one_task_fails_it_and_the_service_answers
     task = slow_task(compute)
     compute.post(task)
     compute.reach(task, "running")
-    (worker,) = compute.worker_pids()
+    (worker,) = compute.busy_workers()
     os.kill(worker, signal.SIGKILL)
     with ThreadPoolExecutor(1) as thread:
         ended = thread.submit(compute.ended, task)
@@ -182,7 +183,7 @@ def test_tasks_whose_worker_died_under_several_run_once_more_each_alone(tmp_path
             compute.post(task)
         for task in tasks:
             compute.reach(task, "running")
-        (worker,) = compute.worker_pids()
+        (worker,) = compute.busy_workers()
         os.kill(worker, signal.SIGKILL)
         for task in tasks:
             assert compute.ended(task)["stage"] == "done"

@@ -128,8 +128,11 @@ class ComputeProcess:
     def post(self, body: dict[str, object], **arguments: object) -> httpx.Response:
         return self.http.post("/api/task", json=body, **arguments)
 
-    def status(self, body: dict[str, object], **parameters: object) -> httpx.Response:
-        return self.http.get(_path(body), params=parameters)
+    def status(
+        self, body: dict[str, object], extensions: dict[str, object] | None = None, **parameters: object
+    ) -> httpx.Response:
+        """`extensions` are httpx's."""
+        return self.http.get(_path(body), params=parameters, extensions=extensions)
 
     def delete(self, body: dict[str, object], **parameters: object) -> httpx.Response:
         return self.http.delete(_path(body), params={"attempt": body["attempt"], **parameters})

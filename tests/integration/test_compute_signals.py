@@ -2,10 +2,12 @@
 
 import os
 import signal
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.integration.compute_process import ComputeProcess, compute_process, living, until
@@ -30,6 +32,21 @@ def is_stopping(compute: ComputeProcess) -> None:
     until(lambda: compute.post(add_task(compute)).status_code == 429, "new work is refused")
 
 
+def begun_poll(
+    compute: ComputeProcess, thread: ThreadPoolExecutor, task: dict[str, object]
+) -> Future[httpx.Response]:
+    """It has been sent, on a connection that was there before."""
+    sent = threading.Event()
+
+    def trace(event: str, _: object) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.set()
+
+    poll = thread.submit(compute.status, task, {"trace": trace}, wait=60)
+    assert sent.wait(60)
+    return poll
+
+
 # ---- starting ----
 
 
@@ -52,11 +69,14 @@ def waited_for_a_core_s(pid: int) -> float:
 def test_a_worker_that_is_still_starting_goes_with_its_process(tmp_path):
     with compute_process(tmp_path) as compute:
         assert compute.stop() == 0
-        compute.start()
-        until(lambda: compute.forked_pids(), "a worker was started")
-        workers = compute.forked_pids()
-        compute.kill()
-        until(lambda: not living(workers), "the worker is gone", LESS_THAN_AN_IMPORT_S)
+        for took in one_within(LESS_THAN_AN_IMPORT_S):
+            compute.start()
+            until(lambda: compute.forked_pids(), "a worker was started")
+            workers = compute.forked_pids()
+            begun = time.monotonic()
+            compute.kill()
+            until(lambda: not living(workers), "the worker is gone")  # noqa: B023 # asked at once
+            took.append(time.monotonic() - begun)
 
 
 def test_a_wrong_setting_is_named_and_nothing_starts(tmp_path):
@@ -161,8 +181,7 @@ def test_a_waiting_call_does_not_hold_up_the_end(tmp_path):
     with compute_process(tmp_path, grace_s=0) as compute:
         task = running(compute)
         with ThreadPoolExecutor(1) as thread:
-            poll = thread.submit(compute.status, task, wait=60)
-            time.sleep(0.3)
+            poll = begun_poll(compute, thread, task)
             begun = time.monotonic()
             assert compute.stop() == 0
             assert time.monotonic() - begun < SOON_S

@@ -3,7 +3,7 @@ import asyncio
 from listener.chain_clock import MAX_AGE_S, ChainClock
 from shared.clock import SystemClock
 from shared.errors import RpcUnavailable
-from tests.unit.listener_world import FastClock
+from tests.unit.listener_world import FixedClock
 
 
 def test_one_question_for_the_chains_time_serves_all_who_ask_at_once() -> None:
@@ -24,7 +24,7 @@ def test_one_question_for_the_chains_time_serves_all_who_ask_at_once() -> None:
 
 
 async def test_while_the_chain_cannot_be_read_nobody_waits_for_it_twice_in_a_moment() -> None:
-    clock, asked = FastClock(), 0
+    clock, asked = FixedClock(), 0
 
     async def read() -> float:
         nonlocal asked

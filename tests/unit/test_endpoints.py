@@ -13,7 +13,6 @@ from listener.chain.budget import Budget, Urgency
 from listener.chain.endpoint import MAX_PAUSE_S, OUT_S, Endpoint
 from listener.chain.endpoints import Endpoints
 from listener.chain.rpc import Rpc
-from shared.clock import SystemClock
 from shared.errors import (
     ChainError,
     RpcInvalid,
@@ -219,10 +218,12 @@ async def test_no_more_requests_leave_than_the_budget_allows() -> None:
 
 
 async def test_what_is_urgent_goes_first_and_what_came_first_goes_before_its_like() -> None:
-    budget, order = Budget(per_s=20.0, clock=SystemClock()), []
-    for _ in range(19):
+    clock, order = FixedClock(), []
+    # Time passes where the test says so.
+    clock.sleep = lambda seconds: asyncio.sleep(0.0 * seconds)  # type: ignore[method-assign]
+    budget = Budget(per_s=20.0, clock=clock)
+    for _ in range(20):
         await budget.take(Urgency.SEARCH)
-    await budget.take(Urgency.SEARCH)
 
     async def taking(label: str, urgency: Urgency) -> None:
         await budget.take(urgency)
@@ -236,6 +237,9 @@ async def test_what_is_urgent_goes_first_and_what_came_first_goes_before_its_lik
             ("send", Urgency.SUBMIT),
         ]:
             group.create_task(taking(label, urgency))
+        while len(order) < 4:
+            await asyncio.sleep(0)  # in which all of them come
+            clock.now += 0.01
     assert order == ["send", "look", "page", "second page"]
 
 

@@ -300,6 +300,7 @@ async def test_more_notifications_than_are_worked_on_at_once_are_left_to_the_lis
         for number in range(3):
             one.on_logs(result_of(notification(logs(assigned_event(task_id=f"t{number}")), slot=Slot(number))))
         await until(lambda: world.rpc.asked["get_program_accounts"] == listed + 2)
+        await until(lambda: len(taken) >= 2)
     assert len(taken) == 2
 
 

@@ -18,6 +18,7 @@ from listener.journal.states import State
 from shared.errors import JournalError, StateConflict
 from shared.ids import Slot
 from tests.unit.journal_rows import assignment, inserted
+from tests.unit.listener_world import until
 
 
 @pytest.fixture
@@ -32,13 +33,19 @@ class Held:
 
     def __init__(self, journal: Journal) -> None:
         self._database = journal._database
+        self._begun = Event()
         self._go_on = Event()
         self.commits: list[str] = []
 
     async def __aenter__(self) -> "Held":
-        self._holding = asyncio.ensure_future(self._database.read(lambda _: self._go_on.wait(10)))
         self._database._connection.set_trace_callback(self._trace)
+        self._holding = asyncio.ensure_future(self._database.read(self._hold))
+        await until(self._begun.is_set)
         return self
+
+    def _hold(self, _: sqlite3.Connection) -> None:
+        self._begun.set()
+        self._go_on.wait(10)
 
     def _trace(self, sql: str) -> None:
         if sql == "COMMIT":

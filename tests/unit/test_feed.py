@@ -3,8 +3,9 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -77,6 +78,16 @@ async def serving(*scripts: Script) -> AsyncIterator[Server]:
     async with serve(told.on_connection, "127.0.0.1", 0, process_request=told.on_handshake) as server:
         told.port = server.sockets[0].getsockname()[1]
         yield told
+
+
+@contextmanager
+def away() -> Iterator[tuple[Server, socket.socket]]:
+    """A server that refuses who connects, until somebody serves on its port, which nobody else can take meanwhile."""
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        told = Server(well)
+        told.port = port.getsockname()[1]
+        yield told, port
 
 
 def feed(*servers: Server, silence_s: float = 10.0, endpoints: tuple[Endpoint, ...] | None = None) -> Feeds:
@@ -229,12 +240,11 @@ async def test_a_refused_handshake_that_names_a_time_is_not_tried_before_it() ->
 
 
 async def test_an_endpoint_that_is_not_there_yet_is_waited_for() -> None:
-    async with serving(well) as server:
-        port = server.port
-    waiting = asyncio.ensure_future(first(feed(server), 1, "stands"))
-    await asyncio.sleep(0.3)
-    async with serve(server.on_connection, "127.0.0.1", port):
-        await waiting
+    with away() as (server, port):
+        waiting = asyncio.ensure_future(first(feed(server), 1, "stands"))
+        await asyncio.sleep(0.3)
+        async with serve(server.on_connection, sock=port):
+            await waiting
 
 
 async def test_a_silent_connection_is_given_up_although_its_pongs_come() -> None:
@@ -321,14 +331,13 @@ async def test_only_the_preferred_one_is_opened_while_it_is_well() -> None:
 
 
 async def test_where_the_preferred_one_is_away_the_next_is_followed_at_once() -> None:
-    async with serving(well) as gone:
-        pass
-    async with serving(well) as second:
-        feeds = feed(gone, second)
-        async with following(feeds) as heard:
-            while (await heard.get())[0] != "stands":
-                pass
-            assert feeds.in_use == "endpoint 1"
+    with away() as (gone, _):
+        async with serving(well) as second:
+            feeds = feed(gone, second)
+            async with following(feeds) as heard:
+                while (await heard.get())[0] != "stands":
+                    pass
+                assert feeds.in_use == "endpoint 1"
 
 
 async def test_one_that_hangs_at_first_does_not_hold_up_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

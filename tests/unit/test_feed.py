@@ -265,7 +265,7 @@ async def test_a_connection_whose_slot_does_not_rise_is_given_up_although_messag
             await connection.send(told())
             await asyncio.sleep(0.02)
 
-    async with serving(stuck, well) as server:
+    async with serving(stuck) as server:
         await first(feed(server, silence_s=0.4), 2, "stands")
 
 
@@ -351,7 +351,7 @@ async def test_one_that_hangs_at_first_does_not_hold_up_the_next(monkeypatch: py
 
 
 async def test_run_again_it_waits_for_nothing_of_the_time_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("listener.chain.feeds.PATIENCE_S", 0.2)
+    monkeypatch.setattr("listener.chain.feeds.PATIENCE_S", 60.0)
 
     async def mute(_server: Server, connection: ServerConnection) -> None:
         await connection.wait_closed()
@@ -359,6 +359,7 @@ async def test_run_again_it_waits_for_nothing_of_the_time_before(monkeypatch: py
     async with serving(well, mute) as preferred, serving(well) as second:
         feeds = feed(preferred, second, silence_s=60.0)
         await first(feeds, 1, "stands")
+        monkeypatch.setattr("listener.chain.feeds.PATIENCE_S", 0.2)
         await first(feeds, 1, "stands")
         assert (preferred.handshakes, second.handshakes) == (2, 1)
 

@@ -221,7 +221,7 @@ async def test_a_signature_that_is_new_is_sent_at_once(world: World) -> None:
         await until(lambda: not made._wake.is_set())
         await world.steps.journal.apply(signature(task, FIRST, LAST_VALID))
         made.changed(task.id)
-        await until(lambda: world.rpc.sent != [], 1.0)
+        await until(lambda: world.rpc.sent != [])
 
 
 def two_endpoints(world: World) -> ScriptedRpc:

@@ -161,13 +161,18 @@ def test_where_outputs_have_no_room_their_task_waits_for_it_and_nothing_new_is_t
         "output_prefix": f"file://{disk.folder}",
         "allowed_prefixes": f"file://{tmp_path}/tensors",
         "probe_interval_s": 0.5,
+        "max_running": 1,
     }
     with compute_process(tmp_path, **settings) as compute:
-        task = slow_task(compute, side=1024, count=60)  # an output of 4 MiB, after some seconds
-        compute.post(task)
+        before = slow_task(compute, side=1024)
+        assert compute.post(before).status_code == 202
+        compute.reach(before, "running")
+        task = slow_task(compute, side=1024, count=1)  # an output of 4 MiB
+        assert compute.post(task).status_code == 202
         disk.fill()
         until(lambda: refused_for_want_of_room(compute), "new work is refused")
         assert "SPLITUP_OUTPUT_PREFIX" in state(compute)["value"]
+        compute.delete(before)
         compute.reach(task, "storing")
         time.sleep(1)
         assert compute.status(task).json()["stage"] == "storing", "it waits"

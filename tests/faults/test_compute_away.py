@@ -72,8 +72,8 @@ async def test_a_compute_that_is_killed_before_it_told_of_its_result_tells_it_af
     way: Between,
 ) -> None:
     body = add_task(way.compute)
-    task = await way.take(body)
     way.proxy.is_gone = True
+    task = await way.take(body)
     await asyncio.to_thread(way.compute.post, _as_posted(task, body))
     await at_stage(way, body, "done")
     way.compute.kill()
@@ -96,8 +96,8 @@ def _as_posted(task, body: dict[str, object]) -> dict[str, object]:
 
 async def test_what_was_lost_with_the_state_folder_is_computed_again_to_the_same_object(way: Between) -> None:
     body = add_task(way.compute)
-    task = await way.take(body)
     way.proxy.is_gone = True
+    task = await way.take(body)
     await asyncio.to_thread(way.compute.post, _as_posted(task, body))
     await at_stage(way, body, "done")
     before = way.compute.output_files()
@@ -126,11 +126,17 @@ async def test_a_compute_that_stops_first_leaves_its_task_to_its_next_start(way:
 
 
 async def test_at_capacity_tasks_wait_in_the_journal_and_each_is_computed(way: Between) -> None:
-    tasks = [await way.take(slow_task(way.compute, count=100)) for _ in range(8)]
+    holding = [slow_task(way.compute, side=1024) for _ in range(2)]
+    for body in holding:
+        assert (await asyncio.to_thread(way.compute.post, body)).status_code == 202
+    tasks = [await way.take(add_task(way.compute)) for _ in range(8)]
+    await until(lambda: way.proxy.counts["POST"] > len(tasks), PATIENCE_S)
+    assert {(await way.journal.task(task.id)).state for task in tasks} == {State.ACCEPTED}
+    for body in holding:
+        await asyncio.to_thread(way.compute.delete, body)
     for task in tasks:
         await way.reaches(task, State.COMPUTED)
         assert way.stages(task) == ONCE
-    assert way.proxy.counts["POST"] > len(tasks), "some were told to come again"
 
 
 # ---- a cancellation against all that ----
@@ -149,8 +155,8 @@ async def test_a_cancellation_that_comes_first_leaves_no_output_and_nothing_at_c
 
 async def test_a_result_that_comes_first_is_submitted_though_the_cancellation_stands(way: Between) -> None:
     body = add_task(way.compute)
-    task = await way.take(body)
     way.proxy.is_gone = True
+    task = await way.take(body)
     await asyncio.to_thread(way.compute.post, _as_posted(task, body))
     await at_stage(way, body, "done")
     await way.cancel(task, notice_s=30)

@@ -23,6 +23,7 @@ from listener.look import sighting
 from listener.settlement import Settlement
 from listener.tasks import Surroundings, TaskRunner
 from shared.clock import SystemClock
+from shared.errors import StateConflict
 from shared.ids import Slot, UnixSeconds
 from tests.faults.http_proxy import HttpProxy, http_proxy
 from tests.faults.weather import Weather
@@ -68,17 +69,17 @@ class Between:
 
     async def cancel(self, task: Task, notice_s: float) -> None:
         """The chain shows it cancelled, with a notice that ends so many seconds from now."""
-        now = await self.world.chain_clock.now()
-        current = await self.journal.task(task.id)
-        await self.journal.apply(
-            Move(
-                task.id,
-                current.state,
-                State.CANCELLING,
-                "CancelledByRequester",
-                refund_at=UnixSeconds(int(now + notice_s)),
-            )
-        )
+        refund_at = UnixSeconds(int(await self.world.chain_clock.now() + notice_s))
+        while True:
+            origin = (await self.journal.task(task.id)).state
+            cancelling = Move(task.id, origin, State.CANCELLING, "CancelledByRequester", refund_at=refund_at)
+            try:
+                await self.journal.apply(cancelling)
+                break
+            except StateConflict:
+                if (await self.journal.task(task.id)).state is origin:
+                    raise
+                # It went on meanwhile, by an answer of compute's.
         self._wake(task.id)
 
     def _wake(self, task: int | None = None) -> None:

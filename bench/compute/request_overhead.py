@@ -24,7 +24,7 @@ from bench.compute.small_tasks import sum_of_two
 from bench.lines import Line, not_measured
 from bench.machine import machine
 from bench.peers import is_installed
-from cli.localnet.ports import free_port
+from cli.localnet.ports import free_ports
 
 REQUESTS, TINY_REQUESTS = 200, 3
 START_S = 120.0
@@ -82,7 +82,7 @@ def _litserve_ms(requests: int) -> float:
 @contextmanager
 def _litserve() -> Iterator[HTTPConnection]:
     """To a server that is ready. It is many processes, which end with it as one group."""
-    port = free_port()
+    port = free_ports(1)
     command = [sys.executable, "-m", "bench.compute.litserve_server", str(port)]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdout=quiet, stderr=quiet, start_new_session=True) as process:

@@ -15,7 +15,7 @@ from solders.transaction import Transaction
 from bench.listener.process import Counted, counted
 from cli.localnet import LocalNetwork
 from cli.localnet.node import READY_S, node_env
-from cli.localnet.ports import free_port
+from cli.localnet.ports import free_ports
 from listener.chain.rpc import MAX_STATUSES, Rpc
 from requester.sending import signed
 from shared.ids import TaskKey, UnixSeconds
@@ -98,7 +98,7 @@ async def listener_on(
     key = await net.new_key(name)
     folder = net.folder / name
     folder.mkdir(exist_ok=True)
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{free_ports(1)}"
     env = {
         **node_env(net, name),
         "SPLITUP_COMPUTE_URL": compute_url,

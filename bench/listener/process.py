@@ -14,7 +14,7 @@ from bench.listener.compute_peer import ComputePeer
 from cli.localnet.child import Child, running
 from cli.localnet.network import write_key
 from cli.localnet.node import READY_S, inherited
-from cli.localnet.ports import free_port
+from cli.localnet.ports import free_ports
 
 Span = tuple[float, float]
 
@@ -76,7 +76,7 @@ async def listener_at(
         "SPLITUP_RPC_REQUESTS_PER_S": "100000",
         "SPLITUP_PROGRAM_ID": str(program_id),
         "SPLITUP_COMPUTE_URL": compute.url,
-        "SPLITUP_LISTENER_PORT": str(free_port()),
+        "SPLITUP_LISTENER_PORT": str(free_ports(1)),
         **(settings or {}),
     }
     async with counted("listener", folder, env) as process:

@@ -25,7 +25,7 @@ from bench.listener.process import Counted, counted
 from bench.machine import cpu_s, machine
 from cli.localnet import LocalNetwork
 from cli.localnet.node import node_env
-from cli.localnet.ports import free_port
+from cli.localnet.ports import free_ports
 from cli.localnet.requester import requester_session
 from listener.chain.accounts import list_live
 from listener.chain.idl import load_idl
@@ -52,7 +52,7 @@ async def measure(net: LocalNetwork, *, is_tiny: bool) -> list[Line]:
     chain_per_s = await _chain_alone(net, count)
     name = "throughput"
     (net.folder / name).mkdir()
-    compute_url = f"http://127.0.0.1:{free_port()}"
+    compute_url = f"http://127.0.0.1:{free_ports(1)}"
     env = {**node_env(net, name), "SPLITUP_COMPUTE_PORT": compute_url.rpartition(":")[2], **SETTINGS}
     async with counted("compute", net.folder / name, env) as compute:
         await ready(compute, net, compute_url)

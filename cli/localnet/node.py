@@ -14,7 +14,7 @@ from solders.pubkey import Pubkey
 
 from cli.localnet.child import Child, running
 from cli.localnet.network import HTTP_TIMEOUT_S, LocalNetwork
-from cli.localnet.ports import free_port
+from cli.localnet.ports import free_ports
 
 READY_S: Final = 90.0
 """For torch to be loaded on a slow disk."""
@@ -48,7 +48,8 @@ async def running_node(
     key = await net.new_key(name)
     folder = net.folder / name
     folder.mkdir()
-    listener_url, compute_url = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    first = free_ports(2)
+    listener_url, compute_url = (f"http://127.0.0.1:{port}" for port in (first, first + 1))
     env = {
         **inherited(),
         **node_env(net, name),

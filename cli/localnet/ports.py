@@ -12,13 +12,6 @@ LAST_PORT: Final = 32_000
 TRIES: Final = 200
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def free_ports(count: int) -> int:
     """The first of `count` neighbouring ports that are free for TCP and UDP.
 

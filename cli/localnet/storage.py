@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cli.localnet.child import running
-from cli.localnet.ports import free_port
+from cli.localnet.ports import free_ports
 from shared.errors import LocalNetworkFailed
 
 StorageKind = Literal["file", "s3"]
@@ -68,7 +68,7 @@ def _in_bucket(name: str, prefix: str, env: Mapping[str, str]) -> LocalStorage:
 
 @asynccontextmanager
 async def _s3_server(folder: Path) -> AsyncIterator[LocalStorage]:
-    port = free_port()
+    port = free_ports(1)
     name, command, keys = _server(folder, port)
     # Both servers take a folder for a bucket.
     (folder / BUCKET).mkdir()

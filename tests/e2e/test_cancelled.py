@@ -41,8 +41,8 @@ pytestmark = [
 
 STOPPED_S = 1.0
 SIDE = 1024
-SPEED = 2 << 20
-"""Bytes a second to storage: an output of 4 MiB takes two seconds, in which a test sees that it is being stored."""
+SPEED = 128 << 10
+"""Bytes a second to storage: an output of 4 MiB takes half a minute, in which a test sees that it is being stored."""
 OUTER = document(
     [tensor("a", [SIDE, 1]), tensor("b", [1, SIDE])],
     [node("product", "aten.mul.Tensor", self=ref("a"), other=ref("b"))],
@@ -117,7 +117,7 @@ async def test_a_task_whose_outputs_are_being_stored_is_finished_and_paid(
                 proxy.stalled = True  # until the node has seen the notice, by which it bids another fee
                 cancelling = asyncio.create_task(cancel(session, pair))
                 await until(lambda: sees_the_notice(running, pair), "the node has seen the notice")
-                proxy.stalled = False
+                proxy.bytes_per_s, proxy.stalled = None, False
                 cancelled = await cancelling
                 assert cancelled.state is ExecutionState.COMPLETED
                 assert await net.rpc.get_balance(running.address) - before == REWARD - SHARE_OF_REWARD

@@ -49,6 +49,8 @@ A, B = torch.arange(4, dtype=torch.float32), torch.ones(4)
 SLOW_SIZE = 1024
 VERY_SLOW, SLOW = 1_500, 120
 """Products of matrices, some 40 ms each on a core of this decade: more than any test lets run, and some seconds."""
+OUTLASTS_A_COMMAND = 400
+"""A quarter of a minute, in which another task is assigned, a command is heard, or the listener stopped."""
 
 
 def slow_graph(products: int = VERY_SLOW) -> Document:

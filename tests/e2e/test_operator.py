@@ -16,6 +16,7 @@ from shared.messages import Stage
 from tests.e2e.conftest import EAGER, World
 from tests.e2e.desk import (
     FINALITY_S,
+    OUTLASTS_A_COMMAND,
     SLOW,
     VERY_SLOW,
     at_stage,
@@ -31,8 +32,6 @@ from tests.e2e.desk import (
 from tests.e2e.typed import Said, typed
 from tests.tcpproxy import running_proxy
 
-OUTLASTS_A_COMMAND = 400
-"""Products: a quarter of a minute, in which another task is assigned and a command is heard."""
 AT_ONCE_S = 10.0
 """Far less than the listener's time of grace."""
 

@@ -11,7 +11,19 @@ from listener.chain.accounts import ExecutionState
 from requester.assign import Assigned
 from shared.messages import Stage
 from tests.e2e.conftest import EAGER, World
-from tests.e2e.desk import FEE, REWARD, SLOW, at_stage, in_state, journal, slow_graph, slow_input, stages, states
+from tests.e2e.desk import (
+    FEE,
+    OUTLASTS_A_COMMAND,
+    REWARD,
+    SLOW,
+    at_stage,
+    in_state,
+    journal,
+    slow_graph,
+    slow_input,
+    stages,
+    states,
+)
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -20,9 +32,9 @@ pytestmark = [
 ]
 
 
-async def assigned_and_running(world: World, node: RunningNode) -> Assigned:
-    graph = slow_graph(SLOW)
-    assigned = await world.desk.assign(node.address, graph, tensors=(slow_input(),), units=100_000)
+async def assigned_and_running(world: World, node: RunningNode, products: int = SLOW) -> Assigned:
+    graph = slow_graph(products)
+    assigned = await world.desk.assign(node.address, graph, tensors=(slow_input(),), units=500_000)
     await at_stage(node, assigned.assignment.pair, Stage.RUNNING)
     return assigned
 
@@ -59,7 +71,7 @@ async def test_a_task_whose_compute_process_is_killed_starts_anew_and_is_paid_on
 
 async def test_a_stopped_listener_keeps_its_task_and_finds_what_was_assigned_meanwhile(world: World) -> None:
     async with running_node(world.net, "stopped", EAGER) as node:
-        task = await assigned_and_running(world, node)
+        task = await assigned_and_running(world, node, OUTLASTS_A_COMMAND)
         await in_state(node, task.assignment.pair, ("computing", None))
         node.listener.process.send_signal(signal.SIGTERM)
         assert await node.listener.process.wait() == 0

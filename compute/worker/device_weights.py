@@ -74,10 +74,8 @@ class DeviceWeights:
         return self.held_bytes - _bytes(key for key in keys if key in self._copies)
 
     def use(self, keys: Sequence[Key], budget_bytes: int) -> dict[SharedBuffer, int]:
-        """The number of each; none of them goes until `leave`. What is idle goes where the budget asks for it, and
-        where the host no longer has what it was made from."""
-        lost = [key for key in self._idle(self._copies) if key[1].fd < 0]
-        self._drop(_bytes(lost), lost)
+        """The number of each; none of them goes until `leave`. What is idle goes where the budget asks for it."""
+        self._drop_lost()
         for key in keys:
             if key not in self._copies:
                 self._copies[key] = _Copy(next(self._numbers))
@@ -97,6 +95,7 @@ class DeviceWeights:
 
     def make_room(self, wanted_bytes: int, spared: Collection[Key]) -> None:
         """Have at least so many bytes on their way back, as far as there are idle copies beside the spared ones."""
+        self._drop_lost()
         idle = [key for key in self._idle(self._copies) if key not in spared]
         self._drop(wanted_bytes - sum(self._going.values()), idle)
 
@@ -111,10 +110,14 @@ class DeviceWeights:
             del self._copies[key]
         return bool(ended)
 
+    def _drop_lost(self) -> None:
+        """Idle copies of what the host no longer has, which nobody can ask for."""
+        lost = [key for key in self._idle(self._copies) if key[1].fd < 0]
+        self._drop(_bytes(lost), lost)
+
     def _idle(self, keys: Collection[Key]) -> list[Key]:
-        """The least recently used first, before them what the host no longer has."""
-        idle = [key for key in keys if not self._copies[key].users]
-        return sorted(idle, key=lambda key: key[1].fd >= 0)
+        """The least recently used first."""
+        return [key for key in keys if not self._copies[key].users]
 
     def _drop(self, wanted_bytes: int, idle: Sequence[Key]) -> None:
         """As many of `idle` as it takes, in their order."""

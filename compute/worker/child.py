@@ -55,9 +55,11 @@ def _become(
     name_this_process("splitup-starts")
     # With CUDA the driver reserves more address space than any machine has memory.
     memory_bytes = None if cuda else options.memory_bytes if is_worker else PLANNER_BYTES
-    lock.before_threads(server, cuda=cuda, memory_bytes=memory_bytes)
     # Of a planner too, though it computes nothing: what a run takes depends on it.
-    torch.set_num_threads(options.threads or TORCHS_OWN_THREADS)
+    threads = options.threads or TORCHS_OWN_THREADS
+    # Each run has threads of its own.
+    lock.before_threads(server, cuda=cuda, memory_bytes=memory_bytes, threads=threads * options.max_running)
+    torch.set_num_threads(threads)
     device = choose_device(options.device) if is_worker else torch.device("cpu")
     settle(device)
     loop = WorkerLoop(sock, stop_page, device, options.limits, OPERATIONS[role], options.max_running)

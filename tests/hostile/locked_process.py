@@ -73,7 +73,7 @@ def main() -> None:
         _, status = os.waitpid(pid, 0)
         os._exit(os.waitstatus_to_exitcode(status))
     identity.MAX_THREADS = MAX_THREADS
-    lock.before_threads(server, cuda=cuda, memory_bytes=None if cuda else 1 << 30)
+    lock.before_threads(server, cuda=cuda, memory_bytes=None if cuda else 1 << 30, threads=1)
     locked = threading.Event()
     told: dict[str, object] = {}
     before = threading.Thread(

@@ -32,8 +32,10 @@ async def worker_pool(
     limits: Limits = LIMITS,
     device: str = "cpu",
     threads: int = 1,
+    memory_bytes: int = 4 << 30,
 ):
-    pool = WorkerPool(WorkerOptions(device, threads, max_running, limits, 4 << 30), plan_limit_s=plan_limit_s)
+    options = WorkerOptions(device, threads, max_running, limits, memory_bytes)
+    pool = WorkerPool(options, plan_limit_s=plan_limit_s)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(pool.serve())
         yield pool
@@ -163,6 +165,12 @@ async def test_a_plan_counts_on_the_threads_that_workers_compute_with():
             peaks.append((await pool.plan(job, "one")).peak_bytes)
             assert f"{threads} threads" in pool.state
     assert peaks[0] < peaks[1]
+
+
+async def test_what_many_threads_only_reserve_is_not_taken_from_what_a_worker_may_take():
+    async with worker_pool(max_running=8, threads=64, memory_bytes=256 << 20) as pool, asyncio.timeout(90):
+        left, right = struct.pack("<3f", 1, 2, 3), struct.pack("<3f", 10, 20, 30)
+        assert await run(pool, add_job(3), [left, right]) == [struct.pack("<3f", 11, 22, 33)]
 
 
 async def test_the_worker_has_no_credentials_and_no_open_file_of_ours(monkeypatch, tmp_path):

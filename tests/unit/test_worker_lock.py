@@ -125,7 +125,7 @@ def test_a_lock_that_is_off_takes_nothing_away_and_names_every_part_as_missing(
     monkeypatch.setattr(sandbox, "prctl", lambda *_: None)
     lock = Lock("off")
     lock.before_imports((), may_use_cuda=False)
-    lock.before_threads(1, cuda=False, memory_bytes=None)
+    lock.before_threads(1, cuda=False, memory_bytes=None, threads=1)
     assert lock.after_warm_up(Profile.CPU) == Sandbox((), dict.fromkeys(Part, "SPLITUP_SANDBOX=off"))
     assert not taken
     assert check_sandbox("off") == dict.fromkeys(CORE, "SPLITUP_SANDBOX=off")

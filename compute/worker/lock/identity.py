@@ -25,8 +25,8 @@ _NOBODY = 65_534
 _MAX_DESCRIPTORS = {False: 256, True: 4_096}
 """Without and with CUDA, whose driver opens one for each piece of a device."""
 _RESERVED_BYTES = 4 << 30
-_RESERVED_BYTES_PER_CORE = 256 << 20
-"""Address space that threads' stacks and the allocator's arenas reserve and do not use; a thread has one of each."""
+_RESERVED_BYTES_PER_THREAD = 128 << 20
+"""Address space that is reserved and not used: a thread has a stack and an arena of the allocator."""
 MAX_THREADS = 4_096
 """Of a process with a user id of its own; else so many more than its user has when it is made."""
 
@@ -66,11 +66,11 @@ def grow_no_file() -> None:
     _limit(resource.RLIMIT_FSIZE, 0)
 
 
-def limit_memory(more_bytes: int) -> None:
-    """Address space: what is taken now, what will only be reserved, and `more_bytes`."""
+def limit_memory(more_bytes: int, threads: int) -> None:
+    """Address space: what is taken now, what so many threads will only reserve, and `more_bytes`."""
     with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 # at once, not by way of a Path's checks
         pages = int(file.read().split()[0])
-    reserved = _RESERVED_BYTES + (os.cpu_count() or 1) * _RESERVED_BYTES_PER_CORE
+    reserved = _RESERVED_BYTES + threads * _RESERVED_BYTES_PER_THREAD
     _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + reserved + more_bytes)
 
 

@@ -85,14 +85,15 @@ class Lock:
         self._note(Part.NETWORK, identity.leave_network())
         self._note(Part.FILES, self._restrict(files.while_importing(cuda=may_use_cuda)))
 
-    def before_threads(self, parent: int, *, cuda: bool, memory_bytes: int | None) -> None:
-        """In the process that runs graphs, while it has one thread. `memory_bytes`: what it may take in addition."""
+    def before_threads(self, parent: int, *, cuda: bool, memory_bytes: int | None, threads: int) -> None:
+        """In the process that runs graphs, while it has one thread. `memory_bytes`: what it may take in addition, and
+        beside that what `threads` take by being there; None sets no limit."""
         if self._off:
             return
         if not cuda:
             identity.grow_no_file()
         if memory_bytes is not None:
-            identity.limit_memory(memory_bytes)
+            identity.limit_memory(memory_bytes, threads)
         identity.limit_threads()
         if Part.FILES not in self._gaps:
             self._note(Part.FILES, self._restrict(files.with_cuda() if cuda else files.NOTHING))

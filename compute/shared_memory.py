@@ -4,6 +4,7 @@ import fcntl
 import mmap
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from compute.specs import TensorSpec
 from shared.errors import OutOfMemory
@@ -56,11 +57,21 @@ class SharedBuffer:
         return max(self.capacity - os.fstat(self.fd).st_blocks * BLOCK_BYTES, 0)
 
     def close(self) -> None:
-        """Let go of descriptor and mapping. The memory is free once no view of it is left, here or elsewhere."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-            self.view = self._all = memoryview(b"")
+        """Let go of descriptor and memory. What was lent to be read is free once no view of it is left."""
+        if self.fd < 0:
+            return
+        os.close(self.fd)
+        self.fd = -1
+        mapping = self._all.obj
+        assert isinstance(mapping, mmap.mmap)
+        self.view = self._all = memoryview(b"")
+        try:
+            mapping.close()
+        except BufferError:
+            # Frames that an error came through hold views until the collector finds them, which may take minutes. The
+            # memory counts as given back from now on, so it cannot wait for that.
+            with suppress(OSError):  # of one that was lent to be read only
+                mapping.madvise(mmap.MADV_REMOVE)
 
 
 def map_shared(fd: int, size: int, *, writable: bool) -> memoryview:

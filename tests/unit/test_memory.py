@@ -1,4 +1,7 @@
 import asyncio
+import gc
+import re
+from pathlib import Path
 
 import pytest
 
@@ -6,11 +9,13 @@ from compute.buffer_pool import Wanted
 from compute.machine import MachineMemory
 from compute.margin import Margin
 from compute.memory import MEMORY_FLOOR_BYTES, HostMemory
+from compute.safetensors_header import encode_header
 from compute.shared_memory import SharedBuffer
+from compute.specs import DType, TensorSpec
 from compute.worker.wire import Plan
-from shared.errors import OutOfMemory
+from shared.errors import OutOfMemory, StorageUnavailable
 from shared.messages import Stage
-from tests.unit.service_world import SPEC, world
+from tests.unit.service_world import REQUESTER, SPEC, world
 
 PAGE = 4096
 
@@ -286,3 +291,39 @@ async def test_while_a_task_is_stored_it_holds_its_outputs_alone_and_others_are_
         for request in (first, second):
             assert (await w.end(request.key)).stage is Stage.DONE
         assert w.memory.promised_bytes == 0
+
+
+def resident_bytes() -> int:
+    """Of all tensors' buffers that this process has mapped."""
+    found = re.findall(
+        r"^.*memfd:tensors.*$(?:\n\w+:.*$)*?\nRss: +(\d+) kB$", Path("/proc/self/smaps").read_text(), re.M
+    )
+    return sum(int(kib) << 10 for kib in found)
+
+
+@pytest.mark.parametrize("step", ["read", "put"])
+async def test_what_a_failed_task_held_is_free_before_the_collector_finds_the_views_in_its_error(tmp_path, step):
+    held: list[int] = []
+    async with world(tmp_path) as w:
+        path = tmp_path / "tensors" / REQUESTER / "large.safetensors"
+        spec = TensorSpec(DType.FLOAT32, (1 << 16,))
+        path.write_bytes(encode_header([("0", spec)]) + bytes(spec.nbytes))
+
+        async def no_storage(*_):
+            for buffer in [one for one in w.memory._buffers if one.fd >= 0]:
+                fill(buffer)
+            held.append(resident_bytes())
+            raise StorageUnavailable("it went away")
+
+        setattr(w.storage, {"read": "read_into", "put": "put_new"}[step], no_storage)
+        request = w.request(input_uris=[f"file://{path}"])
+        gc.collect()
+        gc.disable()
+        try:
+            before = resident_bytes()
+            await w.service.submit(request)
+            assert (await w.end(request.key)).reason == "StorageUnavailable"
+            assert held[0] > before
+            assert resident_bytes() == before
+        finally:
+            gc.enable()

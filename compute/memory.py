@@ -93,7 +93,8 @@ class HostMemory:
         values_bytes = min(ceil(values_bytes * self.margin.factor), most - size)
         async with self._turn:
             found = self._from_pool(wanted, values_bytes)
-            await self._wait_for(_missing_bytes(wanted, found) + values_bytes)
+            if not any(found):
+                await self._wait_for(size + values_bytes)
             allotment = Allotment(self._completed(wanted, found), values_bytes)
             self._allotments.add(allotment)
         try:
@@ -137,6 +138,11 @@ class HostMemory:
         values = sum(allotment.values_bytes for allotment in self._allotments)
         return sum(buffer.capacity for buffer in self._buffers) + values
 
+    @property
+    def _keeps_outputs(self) -> bool:
+        """Whether some are being stored, which outlive their task's allotment. Asked once the pool is empty."""
+        return any(wanted.writable for buffer, wanted in self._buffers.items() if buffer.fd >= 0)
+
     def _within_limit(self, size: int) -> int:
         return size if self._limit_bytes is None else min(size, self._limit_bytes)
 
@@ -146,7 +152,7 @@ class HostMemory:
         while (room := self.room_bytes()) < needed:
             if self._reclaimed(needed - room):
                 continue
-            if self._allotments:
+            if self._allotments or self._keeps_outputs:
                 alone_since = None
             elif alone_since is None:
                 alone_since = loop.time()

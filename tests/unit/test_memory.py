@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compute.buffer_pool import Wanted
+from compute.buffer_pool import BufferPool, Wanted
 from compute.machine import MachineMemory
 from compute.margin import Margin
 from compute.memory import MEMORY_FLOOR_BYTES, HostMemory
@@ -327,3 +327,44 @@ async def test_what_a_failed_task_held_is_free_before_the_collector_finds_the_vi
             assert resident_bytes() == before
         finally:
             gc.enable()
+
+
+async def test_a_task_waits_for_outputs_that_are_still_being_stored_however_long_that_takes(monkeypatch):
+    monkeypatch.setattr("compute.memory.ALONE_PATIENCE_S", 0.1)
+    memory = HostMemory(read=HandMachine(10))
+    async with memory.allotted([Wanted(6 * PAGE, writable=True)], 0) as allotment:
+        (outputs,) = allotment.buffers
+        allotment.keep(outputs)
+    second = Holder(memory, 5)
+    assert await second.waits()
+    memory.give_back(outputs)
+    await second.runs()
+    await second.ends()
+
+
+async def test_a_task_that_stops_waiting_has_taken_no_buffer_of_its_requester_away():
+    """The machine has room at one look, and none at the next."""
+    machine = HandMachine(10)
+    memory = HostMemory(read=machine, pool=BufferPool(1 << 30))
+    kept = [Wanted(256 * PAGE, "ann")]
+    machine.total = machine.free = 1000
+    async with memory.allotted(kept, 0):
+        pass
+    assert memory.pool.idle_bytes == 256 * PAGE
+    looks = iter([1000, 1000])
+
+    def fewer_each_time() -> MachineMemory:
+        machine.free = next(looks, 300)
+        return HandMachine.__call__(machine)
+
+    memory._read = fewer_each_time
+    waiting = asyncio.create_task(_take(memory, [*kept, Wanted(500 * PAGE)]))
+    await asyncio.sleep(0.5)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    assert memory.promised_bytes == 0
+
+
+async def _take(memory: HostMemory, wanted: list[Wanted]) -> None:
+    async with memory.allotted(wanted, 0):
+        pass

@@ -1,7 +1,7 @@
 """Inputs in memory: what is held already is used where it lies, the rest is fetched into memory of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from compute.memory import Allotment, HostMemory
 from compute.shared_memory import SharedBuffer
 from compute.storage.store import Storage
 from compute.weights.cache import Owner, WeightsCache
+from compute.weights.key import WeightsKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,10 @@ class InputLoader:
         Waits for memory. Raises TaskError where an object or the memory cannot be had.
         """
         keys = [given.weights for given in inputs]
-        await self._weights.settled(keys)
         async with AsyncExitStack() as stack:
             # One after the other: weights that several held while each waits for memory could not be given back,
             # and none would get on.
-            async with self._turn:
+            async with self._turn_for(keys):
                 lease = await stack.enter_async_context(self._weights.lease(keys, owner))
                 held = [lease.buffer(key) for key in keys]
                 fresh = [given for given, buffer in zip(inputs, held, strict=True) if buffer is None]
@@ -68,3 +68,13 @@ class InputLoader:
             taken = iter(made)
             all_inputs = tuple(next(taken) if buffer is None else buffer for buffer in held)
             yield Loaded(all_inputs, others, frozenset(weights), allotment)
+
+    @asynccontextmanager
+    async def _turn_for(self, keys: Collection[WeightsKey | None]) -> AsyncIterator[None]:
+        """The turn, at a moment when nobody fetches any of it: who waits for that would hold up all others."""
+        while True:
+            await self._weights.settled(keys)
+            async with self._turn:
+                if self._weights.is_settled(keys):
+                    yield
+                    return

@@ -35,6 +35,10 @@ class WeightsCache:
         self._held: OrderedDict[WeightsKey, _Held] = OrderedDict()
         self._being_fetched: dict[WeightsKey, asyncio.Event] = {}
 
+    def is_settled(self, keys: Collection[WeightsKey | None]) -> bool:
+        """Whether nobody fetches any of it now."""
+        return not any(key in self._being_fetched for key in keys)
+
     async def settled(self, keys: Collection[WeightsKey | None]) -> None:
         """Returns once nobody fetches any of it."""
         while fetched := next((self._being_fetched[key] for key in keys if key in self._being_fetched), None):

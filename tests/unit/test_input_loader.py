@@ -230,3 +230,27 @@ async def test_tasks_that_hold_weights_and_wait_for_memory_do_not_wait_for_each_
             await asyncio.gather(*(world.run(uri, values_bytes=2 * SIZE - 256) for uri in uris * 2))
     finally:
         world.storage.close()
+
+
+async def test_who_waits_for_weights_that_another_task_fetches_holds_up_nobody_else(world: World) -> None:
+    uri, x = world.put("w"), world.put("x", b"\2", {})
+    fetched = asyncio.Event()
+    read_into = world.storage.read_into
+
+    async def read_weights_late(given, *arguments):
+        if str(given) == uri:
+            await fetched.wait()
+        await read_into(given, *arguments)
+
+    world.storage.read_into = read_weights_late
+    # All three come while another one waits for memory, when nobody fetches the weights yet.
+    async with world.loader._turn:
+        first, second = (asyncio.create_task(world.run(uri)) for _ in range(2))
+        await asyncio.sleep(0.2)
+        other = asyncio.create_task(world.run(x, owner="ben"))
+        await asyncio.sleep(0.2)
+    async with asyncio.timeout(10):
+        assert await other == [b"\2" * SIZE]
+        fetched.set()
+        assert await asyncio.gather(first, second) == [[b"\1" * SIZE]] * 2
+    assert world.storage.reads == [x, uri]

@@ -70,8 +70,9 @@ class Stop:
             # What can no longer be prevented is waited for instead: its answer must come through.
             if not self.unstoppable:
                 self._wake()
-        while self._touching:  # noqa: ASYNC110 # of a chunk's length, and the thread has no loop to tell
-            await asyncio.sleep(_POLL_S)
+        while self._touching:  # of a chunk's length, and the thread has no loop to tell
+            with suppress(asyncio.CancelledError):  # once more, as by a group whose other read fails meanwhile
+                await asyncio.sleep(_POLL_S)
 
     def give_up(self) -> None:
         """Cut also what could only be waited for: nobody waits any more."""

@@ -1,5 +1,7 @@
+import asyncio
 import hashlib
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from compute import loading
 from compute.safetensors_header import encode_header
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
+from compute.storage.threads import Stop, in_thread
 from compute.tensors import START_BYTES, load, read_header, select
 from shared.errors import InputInvalid, TooLarge
 from shared.uris import ObjectUri, parse_object_uri, parse_prefix
@@ -181,3 +184,36 @@ async def test_a_buffer_of_another_length_is_a_fault_of_the_caller(tmp_path, sto
     header = await read_header(storage, uri, max_header_bytes=1 << 20, max_tensors=10)
     with pytest.raises(ValueError, match="as long as its tensor"):
         await load(storage, uri, header, header.entries, [memoryview(bytearray(4))])
+
+
+async def test_once_a_cancelled_load_is_over_no_thread_writes_any_more_also_where_another_read_fails_meanwhile(
+    tmp_path, storage
+):
+    uri, _ = write(tmp_path, [floats(600_000), floats(600_000)], hashed=True)
+    writes, may_end, fails = threading.Event(), threading.Event(), asyncio.Event()
+
+    async def read_into(_uri, _start, view, _version):
+        if writes.is_set():
+            await fails.wait()
+            raise InputInvalid("it changed")
+
+        def slowly(stop: Stop) -> None:
+            with stop.touching():
+                writes.set()
+                may_end.wait(60)
+                view[0] = 1
+
+        await in_thread(None, slowly)
+
+    storage.read_into = read_into
+    loading_it = asyncio.create_task(loaded(storage, uri, "*"))
+    await asyncio.to_thread(writes.wait, 60)
+    loading_it.cancel()
+    await asyncio.sleep(0.05)
+    fails.set()
+    done, _ = await asyncio.wait({loading_it}, timeout=0.3)
+    assert not done
+    may_end.set()
+    await asyncio.wait({loading_it}, timeout=60)
+    assert loading_it.done()
+    assert loading_it.cancelled() or loading_it.exception()

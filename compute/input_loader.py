@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from compute.buffer_pool import Wanted
-from compute.inputs import Input, load_inputs
+from compute.inputs import Input, load_inputs, loading_bytes
 from compute.memory import Allotment, HostMemory
 from compute.shared_memory import SharedBuffer
 from compute.storage.store import Storage
@@ -57,7 +57,9 @@ class InputLoader:
                 # Weights stay, in a buffer of exactly their size.
                 wanted = [Wanted(given.buffer_bytes, None if given.weights else owner) for given in fresh]
                 wanted += [Wanted(size, owner, writable=True) for size in beside]
-                allotment = await stack.enter_async_context(self.memory.allotted(wanted, values_bytes))
+                # Values come once all is read.
+                most_beside = max(values_bytes, loading_bytes(fresh))
+                allotment = await stack.enter_async_context(self.memory.allotted(wanted, most_beside))
             made, others = allotment.buffers[: len(fresh)], allotment.buffers[len(fresh) :]
             await load_inputs(self._storage, fresh, made)
             weights = {buffer for buffer in held if buffer is not None}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compute.loading import load
+from compute.loading import beside_bytes, load
 from compute.safetensors_header import Header, TensorEntry
 from compute.shared_memory import SharedBuffer, layout, tensor_views
 from compute.specs import TensorSpec
@@ -52,6 +52,14 @@ def input_bytes(inputs: Sequence[Input]) -> int:
         sizes[given.uri] += sum(spec.nbytes for spec in given.specs)
     whole = {given.uri: given.header.object_size for given in inputs if given.uri.content_hash is not None}
     return sum(max(size, whole.get(uri, 0)) for uri, size in sizes.items())
+
+
+def loading_bytes(inputs: Sequence[Input]) -> int:
+    """What `load_inputs` takes at once, at most, besides the buffers."""
+    wanted: dict[ObjectUri, tuple[Header, list[TensorEntry]]] = {}
+    for given in inputs:
+        wanted.setdefault(given.uri, (given.header, []))[1].extend(given.entries)
+    return sum(beside_bytes(uri, header, entries) for uri, (header, entries) in wanted.items())
 
 
 async def load_inputs(storage: Storage, inputs: Sequence[Input], buffers: Sequence[SharedBuffer]) -> None:

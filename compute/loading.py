@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 
 from compute.safetensors_header import Header, TensorEntry
 from compute.specs import DType
@@ -55,6 +56,20 @@ async def load(
         await _copy(wanted[entry], view)
 
 
+def beside_bytes(uri: ObjectUri, header: Header, entries: Sequence[TensorEntry]) -> int:
+    """What `load` takes at once, at most, besides the views that it is given."""
+    somewhere = memoryview(b"")
+    wanted = dict.fromkeys(entries, somewhere)
+    is_hashed = uri.content_hash is not None
+    tensors = ((entry, wanted.get(entry)) for entry in (header.entries if is_hashed else wanted))
+    sizes = [
+        run.end - run.begin
+        for run in _runs(tensors, HASHED_AT_ONCE_BYTES)
+        if run.direct is None and header.data_start + run.end > len(header.start)
+    ]
+    return sum(nlargest(READ_AHEAD if is_hashed else PARALLEL_RUNS, sizes))
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """Bytes that are read in one step: `pieces` in their order, None where nobody wants them but the hash."""
@@ -63,6 +78,11 @@ class _Run:
     end: int
     pieces: tuple[tuple[int, memoryview | None], ...]
     """Length of each piece and where it goes."""
+
+    @property
+    def direct(self) -> memoryview | None:
+        """Where all of it goes; None: it is read into memory of its own."""
+        return self.pieces[0][1] if len(self.pieces) == 1 else None
 
 
 def _runs(
@@ -106,7 +126,7 @@ async def _read_run(storage: Storage, uri: ObjectUri, header: Header, run: _Run)
     """Read what the header did not come with, into the view where the run has one of its own; returns its bytes."""
     first, last = header.data_start + run.begin, header.data_start + run.end
     begun = memoryview(header.start)[first:last]
-    direct = run.pieces[0][1] if len(run.pieces) == 1 else None
+    direct = run.direct
     if direct is None and len(begun) == last - first:
         data = begun
     else:

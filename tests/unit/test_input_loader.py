@@ -254,3 +254,17 @@ async def test_who_waits_for_weights_that_another_task_fetches_holds_up_nobody_e
         fetched.set()
         assert await asyncio.gather(first, second) == [[b"\1" * SIZE]] * 2
     assert world.storage.reads == [x, uri]
+
+
+async def test_what_is_read_only_for_its_hash_is_promised_before_it_is_read(tmp_path: Path) -> None:
+    large = TensorSpec(DType.FLOAT32, (6 << 20,))
+    data = encode_header([("0", SPEC), ("1", large)]) + b"\1" * (SIZE + large.nbytes)
+    name = f"{hashlib.sha256(data).hexdigest()}.safetensors"
+    (tmp_path / name).write_bytes(data)
+    world = World(tmp_path, machine_bytes=1024 * SIZE)
+    try:
+        async with world.task(f"file://{tmp_path}/{name}#0"):
+            assert world.memory.promised_bytes == SIZE + 64 + large.nbytes
+        assert world.memory.promised_bytes == 0
+    finally:
+        world.storage.close()

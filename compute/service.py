@@ -140,6 +140,8 @@ class Service:
                     self.admission.check_room(len(others))
                     if known is not None:
                         await self._drop(known)
+                        # Meanwhile others may have come, or the process may have begun to stop.
+                        self.admission.check_room(self.unfinished_count())
                     return self._begin(request), True
 
     def _begin(self, request: TaskRequest) -> Entry:

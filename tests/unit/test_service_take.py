@@ -343,3 +343,35 @@ async def test_a_fault_is_met_once_and_not_again_and_again(tmp_path):
         _, is_new = await w.service.submit(request)
         assert not is_new
         assert plans == 1
+
+
+@pytest.mark.parametrize("meanwhile", ["another comes", "it stops"])
+async def test_what_replaces_an_ended_attempt_has_no_place_that_was_given_away_while_that_was_dropped(
+    tmp_path, meanwhile
+):
+    async with world(tmp_path, max_tasks=1) as w:
+        first = w.request()
+        await w.service.submit(first)
+        await w.end(first.key)
+        dropping, may_drop = asyncio.Event(), asyncio.Event()
+        drop_result = w.results.drop_result
+
+        async def drop_late(key):
+            dropping.set()
+            await may_drop.wait()
+            await drop_result(key)
+
+        w.results.drop_result = drop_late
+        w.pool.runs.close()
+        replacing = asyncio.create_task(
+            refused(w, first.model_copy(update={"attempt": 11, "input_uris": [w.uri] * 2}))
+        )
+        await dropping.wait()
+        if meanwhile == "it stops":
+            await w.service.stop(0.0)
+        else:
+            await w.service.submit(w.request())
+        may_drop.set()
+        error = await asyncio.wait_for(replacing, 10)
+        assert error.status == 429
+        w.pool.runs.open.set()

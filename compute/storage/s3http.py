@@ -24,6 +24,9 @@ SILENCE_S = 30.0
 """Longest silence of a server, also between a body and the answer to it."""
 MAX_SKEW_S = 240.0
 """Servers refuse signatures from 5 to 15 minutes away from their own time."""
+MOST_SKEW_S = 3e9
+"""Of a machine whose clock began at 1970. A date that is farther off is no clock's, and would be beyond what can be
+signed with."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _CODE = re.compile(rb"<Code>([^<]{0,200})</Code>")
@@ -164,10 +167,10 @@ class S3Http:
         """Take over the server's time if the one signed with was too far off (HEAD gives no code that says so)."""
         try:
             measured_s = (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
         # Against the request's own offset: of several at once each may be refused, and each finds the same time.
-        if abs(measured_s - offset_s) < MAX_SKEW_S:
+        if abs(measured_s - offset_s) < MAX_SKEW_S or abs(measured_s) > MOST_SKEW_S:
             return False
         self.offset_s = measured_s
         return True

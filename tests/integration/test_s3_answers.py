@@ -409,3 +409,14 @@ async def test_an_endpoint_that_is_no_url_is_told_as_unavailable_storage(url):
         with pytest.raises(StorageUnavailable):
             await attempt()
     storage.close()
+
+
+@pytest.mark.parametrize(
+    "date", ["Thu, 01 Jan 1970 00:00:00 +99999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"]
+)
+async def test_a_date_that_no_clock_shows_is_an_answer_like_any_other(date):
+    async with scripted(lambda _: error(403, "AccessDenied", Date=date)) as (_, storage):
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable, match="403"):
+                await storage.probe()
+            await asyncio.sleep(1.1)  # by when a clock that was at its end is beyond it

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Annotated
 
 from fastapi import FastAPI, Header, Query, Request, Response
@@ -163,6 +163,8 @@ def _json_list(messages: Sequence[Message]) -> Response:
 
 async def _unknown_call(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
+    if exc.status_code == 400:  # FastAPI's, of a body that its parser of JSON gave up on
+        return _invalid_body("body", exc.detail, {})
     return problem(exc.status_code, "unknown-call", exc.detail)
 
 
@@ -180,11 +182,14 @@ async def _invalid_request(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     first = exc.errors()[0]
     field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    body = exc.body if isinstance(exc.body, dict) else {}
+    return _invalid_body(field, first["msg"], exc.body if isinstance(exc.body, dict) else {})
+
+
+def _invalid_body(field: str, what: str, body: Mapping[str, object]) -> Response:
     return problem(
         422,
         "invalid-request",
-        f"{field}: {first['msg']}",
+        f"{field}: {what}",
         field=field,
         executionId=_id_or_none(body.get("executionId"), parse_execution_id),
         taskId=_id_or_none(body.get("taskId"), parse_task_id),

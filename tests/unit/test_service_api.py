@@ -408,3 +408,11 @@ async def test_readiness_says_what_fails_since_when_and_what_to_do(tmp_path):
         w.pool.device_weights = "1 kept, 44 MiB of 100 MiB"
         assert readiness.report().checks["weights"].value.endswith("; on the device 1 kept, 44 MiB of 100 MiB")
         probing.cancel()
+
+
+@pytest.mark.parametrize("content", [b'{"taskId": "\xff"}', b"[" * 100_000, b'{"attempt": ' + b"9" * 5_000 + b"}"])
+async def test_a_body_that_no_parser_takes_is_refused_as_the_body_that_it_is(tmp_path, content):
+    async with api(tmp_path) as (_, client):
+        answer = await client.post("/api/task", content=content, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["type"]) == (422, "invalid-request")
+        assert (answer.json()["field"], answer.json()["accepted"]) == ("body", False)

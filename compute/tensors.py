@@ -1,5 +1,6 @@
 """Tensors in storage: the header by ranged GET, tensors chosen by fragment."""
 
+import asyncio
 import re
 from dataclasses import replace
 
@@ -13,6 +14,9 @@ __all__ = ["load", "read_header", "select"]
 
 START_BYTES = 128 << 10
 """Read at once: the header of all but large weights, and small objects whole. A second request takes longer."""
+INLINE_BYTES = 16 << 10
+"""Of a header that is parsed at once, in a few milliseconds. What a stranger may send takes a tenth of a second, and nobody who
+waits for an answer is to be held up by it."""
 IS_WEIGHTS = "isWeights"
 """In the header's metadata, `true` marks weights."""
 
@@ -28,7 +32,10 @@ async def read_header(storage: Storage, uri: ObjectUri, *, max_header_bytes: int
         needed = header_length(data, start.size, limits)
         if needed > len(data):
             data += await storage.read_range(uri, len(data), needed - len(data), start.version)
-        header = parse_header(data, start.size, limits)
+        if needed <= INLINE_BYTES:
+            header = parse_header(data, start.size, limits)
+        else:
+            header = await asyncio.to_thread(parse_header, data, start.size, limits)
     except (InputInvalid, TooLarge) as exc:
         raise type(exc)(f"{uri}: {exc}") from exc
     return replace(header, version=start.version, origin=str(uri))

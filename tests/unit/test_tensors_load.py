@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compute import loading
-from compute.safetensors_header import encode_header
+from compute import loading, tensors
+from compute.safetensors_header import encode_header, parse_header
 from compute.specs import DType, TensorSpec
 from compute.storage.files import FileStorage
 from compute.storage.threads import Stop, in_thread
@@ -177,6 +177,21 @@ async def test_errors_in_a_header_name_the_object(tmp_path, storage):
     uri = parse_object_uri(f"file://{tmp_path}/odd")
     with pytest.raises(TooLarge, match=f"{uri}: the header has"):
         await read_header(storage, uri, max_header_bytes=1 << 20, max_tensors=10)
+
+
+async def test_a_long_header_is_parsed_while_everything_else_goes_on(tmp_path, storage, monkeypatch):
+    uri, _ = write(tmp_path, [floats(0)] * 1_000, hashed=False)
+    has_gone_on = threading.Event()
+
+    def parse_late(*arguments):
+        assert has_gone_on.wait(5)
+        return parse_header(*arguments)
+
+    monkeypatch.setattr(tensors, "parse_header", parse_late)
+    reading = asyncio.create_task(read_header(storage, uri, max_header_bytes=1 << 20, max_tensors=1_000))
+    await asyncio.wait({reading}, timeout=0.2)
+    has_gone_on.set()
+    assert len((await reading).entries) == 1_000
 
 
 async def test_a_buffer_of_another_length_is_a_fault_of_the_caller(tmp_path, storage):

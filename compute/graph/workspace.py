@@ -20,6 +20,8 @@ BY_LIBRARIES = 1 << 20
 """What a library's kernel takes whatever the shapes, mostly past torch's allocator: buffers, packed tiles."""
 TILE = 60 * 60
 """Elements of the square by which torch transposes while it copies. A tensor of fewer is copied without it."""
+BLOCK = 16
+"""Channels that a library's convolution lays beside each other: fewer are filled up, in a copy of the whole tensor."""
 QUERY_ROWS, KEY_COLUMNS = 256, 512
 """The most scores that each thread has at once in torch's attention on a CPU."""
 
@@ -138,12 +140,20 @@ def _attention(call: _Call) -> int:
 
 
 def _convolution(call: _Call) -> int:
-    """The input unrolled to one column for each place of the window."""
-    signal, weight = call.argument("input"), call.argument("weight")
+    """The input unrolled to one column for each place of the window, or every tensor in blocks of channels."""
+    signal, weight, output = call.argument("input"), call.argument("weight"), call.output
     window = math.prod(weight.shape[2:])
-    places = max(math.prod(spec.shape[2:]) for spec in (signal, call.output))
-    channels = max(signal.shape[1], call.output.shape[1])
-    return BY_LIBRARIES + call.width * (signal.shape[0] * channels * window * places + 2 * call.elements)
+    places = max(math.prod(spec.shape[2:]) for spec in (signal, output))
+    unrolled = signal.shape[0] * max(signal.shape[1], output.shape[1]) * window * places
+    images = sum(
+        spec.shape[0] * _filled_up(spec.shape[1]) * math.prod(spec.shape[2:]) for spec in (signal, output)
+    )
+    blocked = images + _filled_up(weight.shape[0]) * _filled_up(weight.shape[1]) * window
+    return BY_LIBRARIES + call.width * (max(unrolled, blocked) + 2 * call.elements)
+
+
+def _filled_up(channels: int) -> int:
+    return -(-channels // BLOCK) * BLOCK
 
 
 def _recurrent(call: _Call) -> int:

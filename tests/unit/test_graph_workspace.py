@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -173,3 +174,36 @@ def test_attention_by_more_threads_than_cpus_takes_no_more_than_its_bound(dtype:
     called, ran = peaks([call, lambda: Program(read(doc)).run(inputs, lambda: False, CPU)])
     assert called <= case.bound_bytes(result_bytes) + NUMBERS
     assert ran <= case.inferred_bytes + NUMBERS
+
+
+@pytest.mark.parametrize(("signal", "weight"), [([2, 1, 1024, 1024], [2, 1, 1, 1]), ([1, 1, 1 << 20], [1, 1, 1])])
+def test_a_convolution_of_few_channels_takes_no_more_of_the_machine_than_its_bound(
+    signal: list[int], weight: list[int]
+) -> None:
+    flat = [1] * (len(signal) - 2)
+    windows = {"stride": flat, "padding": [0] * len(flat), "dilation": flat, "output_padding": [0] * len(flat)}
+    given = {"input": ref("x"), "weight": ref("w"), "bias": None}
+    call = node("y", "aten.convolution.default", **given, **windows, transposed=False, groups=1)
+    doc = document([tensor("x", signal), tensor("w", weight)], [call], [ref("y")])
+    inputs = drawn_inputs(doc)
+    inference = infer(
+        read(doc), [TensorSpec(DType.FLOAT32, tuple(each.shape)) for each in inputs], max_bytes=1 << 30
+    )
+    inferred = inference.peak_bytes - sum(each.nbytes for each in inputs)
+    assert resident_bytes(lambda: Program(read(doc)).run(inputs, lambda: False, CPU)) <= inferred
+
+
+def resident_bytes(run: Callable[[], object]) -> int:
+    """The most that this process held while it ran, beside what it held before: libraries have memory past torch's."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+    except OSError as exc:
+        pytest.skip(f"the kernel does not let a peak begin anew: {exc.strerror}")
+    before = _status("VmRSS")
+    run()
+    return _status("VmHWM") - before
+
+
+def _status(member: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{member}:"))

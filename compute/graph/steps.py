@@ -31,6 +31,19 @@ functions the others too. MemoryError is not among them."""
 TORCH_DTYPES: Mapping[DType, torch.dtype] = {dtype: getattr(torch, dtype) for dtype in DType}
 SPEC_DTYPES: Mapping[torch.dtype, DType] = {torch_dtype: dtype for dtype, torch_dtype in TORCH_DTYPES.items()}
 
+LAID_OUT_ANEW = frozenset(
+    {
+        "aten.batch_norm.default",
+        "aten.convolution.default",
+        "aten.group_norm.default",
+        "aten.lstm.input",
+        "aten.pow.Scalar",
+        "aten.scaled_dot_product_attention.default",
+    }
+)
+"""What these give lies in memory as a device's kernel likes it, not as meta tensors tell. It is brought into the order
+of its dimensions, or what was inferred as a view of it would be a copy that nobody counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -109,7 +122,7 @@ def _size_call(operator: Operator, arguments: Mapping[str, Fill]) -> Callable[[V
 
 
 def _torch_call(operator: Operator, arguments: Mapping[str, Fill]) -> Callable[[Values, torch.device], Value]:
-    overload = _overload(operator)
+    overload, anew = _overload(operator), operator.name in LAID_OUT_ANEW
     named = dict(arguments)
     leading: list[Fill] = []
     fixed: dict[str, object] = dict(operator.fixed)
@@ -124,9 +137,16 @@ def _torch_call(operator: Operator, arguments: Mapping[str, Fill]) -> Callable[[
         if operator.creates:
             keywords["device"] = device
         result = overload(*(fill(values) for fill in leading), **keywords)
-        return list(result) if isinstance(result, tuple) else result
+        value: Value = list(result) if isinstance(result, tuple) else result
+        return _laid_out(value) if anew else value
 
     return call
+
+
+def _laid_out(value: Value) -> Value:
+    if isinstance(value, torch.Tensor):
+        return value.contiguous()
+    return [each.contiguous() for each in tensors_of(value)]
 
 
 def _overload(operator: Operator) -> torch._ops.OpOverload:

@@ -13,7 +13,7 @@ import torch
 from compute.graph.inference import Inference
 from compute.graph.operator import Operator, Workspace
 from compute.graph.shapes import infer
-from compute.graph.steps import SPEC_DTYPES, Values, compile_steps, tensors_of
+from compute.graph.steps import LAID_OUT_ANEW, SPEC_DTYPES, Values, compile_steps, tensors_of
 from compute.graph.workspace import BY_LIBRARIES, workspace_bytes
 from compute.specs import DType, TensorSpec
 from compute.worker.program import Program
@@ -25,6 +25,7 @@ CPU = torch.device("cpu")
 ATTENTION = "aten.scaled_dot_product_attention.default"
 SIDE = 64
 """A matrix has as many elements as torch wants for its tile; a copy of any stands out."""
+MANY = 100
 NUMBERS = 64
 """Bytes of the numbers that torch keeps in tensors of no dimensions, and of the strides of a repetition."""
 LIBRARYS = (Workspace.PRODUCT, Workspace.ATTENTION, Workspace.CONVOLUTION, Workspace.RECURRENT)
@@ -67,6 +68,24 @@ def strided(name: str, shape: list[int]) -> tuple[list[int], Document]:
 
 def expanded(name: str, shape: list[int]) -> tuple[list[int], Document]:
     return [1, *shape[1:]], node(name, "aten.expand.default", self=ref(f"whole.{name}"), size=shape)
+
+
+def channels_last(name: str, shape: list[int]) -> tuple[list[int], Document]:
+    """As a batch's first dimension followed by the last ones, the second at the end."""
+    if len(shape) < 4:
+        return shape, node(name, "aten.slice.Tensor", self=ref(f"whole.{name}"))
+    turned = [0, len(shape) - 1, *range(1, len(shape) - 1)]
+    return [shape[0], *shape[2:], shape[1]], node(
+        name, "aten.permute.default", self=ref(f"whole.{name}"), dims=turned
+    )
+
+
+def swapped(name: str, shape: list[int]) -> tuple[list[int], Document]:
+    """As heads of attention lie that were taken out of one row each."""
+    if len(shape) < 4:
+        return shape, node(name, "aten.slice.Tensor", self=ref(f"whole.{name}"))
+    turn = node(name, "aten.transpose.int", self=ref(f"whole.{name}"), dim0=1, dim1=2)
+    return [shape[0], shape[2], shape[1], *shape[3:]], turn
 
 
 def on_views(doc: Document, view: Callable[[str, list[int]], tuple[list[int], Document]]) -> Document:
@@ -150,6 +169,24 @@ def test_a_call_takes_no_more_than_its_bound_and_a_run_no_more_than_was_inferred
         assert more <= NUMBERS, f"{case.name}: the call took {more} bytes more than its bound"
         more = run_peak - case.inferred_bytes
         assert more <= NUMBERS, f"{case.name}: the run took {more} bytes more than inferred"
+
+
+@pytest.mark.parametrize("view", [channels_last, swapped])
+@pytest.mark.parametrize("op", sorted(LAID_OUT_ANEW))
+def test_results_that_kernels_lay_out_as_they_like_are_counted_as_the_copies_that_they_become(
+    op: str, view: Callable[[str, list[int]], tuple[list[int], Document]]
+) -> None:
+    """Many of them, so that one call's workspace does not hide it."""
+    doc = on_views(sample(op, 32), view)
+    called = doc["nodes"].pop()
+    doc["nodes"] += [called | {"name": f"y{place}"} for place in range(MANY)]
+    item = 0 if op == "aten.lstm.input" else None
+    doc["outputs"] = [ref(f"y{place}", item) for place in range(MANY)]
+    inputs = drawn_inputs(doc)
+    specs = [TensorSpec(SPEC_DTYPES[given.dtype], tuple(given.shape)) for given in inputs]
+    case = Case("", doc, inputs, infer(read(doc), specs, max_bytes=1 << 30))
+    (ran,) = peaks([lambda: Program(read(doc)).run(inputs, lambda: False, CPU)])
+    assert ran <= case.inferred_bytes + NUMBERS
 
 
 @pytest.fixture

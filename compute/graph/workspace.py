@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from compute.graph.operator import Kind, Workspace
-from compute.graph.task_graph import Node, Ref
+from compute.graph.task_graph import Node, Ref, references
 from compute.specs import DType, TensorSpec
 
 WIDEST = 8
@@ -22,6 +22,8 @@ TILE = 60 * 60
 """Elements of the square by which torch transposes while it copies. A tensor of fewer is copied without it."""
 BLOCK = 16
 """Channels that a library's convolution lays beside each other: fewer are filled up, in a copy of the whole tensor."""
+PER_STEP = 1 << 10
+"""Bytes of the tensors, past their elements, that one step of an LSTM leaves until the last one."""
 QUERY_ROWS, KEY_COLUMNS = 256, 512
 """The most scores that each thread has at once in torch's attention on a CPU."""
 
@@ -36,7 +38,7 @@ class _Call:
 
     @property
     def inputs(self) -> list[TensorSpec]:
-        return [self._spec(ref) for ref in self.node.references() if self.known[ref.name]]
+        return [self.spec(ref) for ref in self.node.references() if self.known[ref.name]]
 
     @property
     def tensors(self) -> list[TensorSpec]:
@@ -65,9 +67,9 @@ class _Call:
     def argument(self, name: str) -> TensorSpec:
         ref = self.node.arguments[name]
         assert isinstance(ref, Ref)
-        return self._spec(ref)
+        return self.spec(ref)
 
-    def _spec(self, ref: Ref) -> TensorSpec:
+    def spec(self, ref: Ref) -> TensorSpec:
         return self.known[ref.name][ref.item or 0]
 
 
@@ -157,8 +159,11 @@ def _filled_up(channels: int) -> int:
 
 
 def _recurrent(call: _Call) -> int:
-    """Four gates and what they are made of, for every step."""
-    return BY_LIBRARIES + call.width * 12 * call.elements
+    """Four gates and what they are made of, for every step, and what torch keeps of each step however small it is."""
+    states = next(references(call.node.arguments["hx"]))
+    steps = call.argument("input").shape[1 if call.node.arguments["batch_first"] else 0]
+    layers = call.spec(states).shape[0]
+    return BY_LIBRARIES + call.width * 12 * call.elements + PER_STEP * layers * steps
 
 
 _BOUNDS: Mapping[Workspace, Callable[[_Call], int]] = {

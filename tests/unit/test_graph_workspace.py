@@ -230,6 +230,19 @@ def test_a_convolution_of_few_channels_takes_no_more_of_the_machine_than_its_bou
     assert resident_bytes(lambda: Program(read(doc)).run(inputs, lambda: False, CPU)) <= inferred
 
 
+def test_an_lstm_of_many_small_steps_takes_no_more_of_the_machine_than_its_bound() -> None:
+    hx, params = [ref("h"), ref("h")], [ref("w"), ref("w")]
+    given = {"input": ref("x"), "hx": hx, "params": params, "has_biases": False, "num_layers": 1}
+    call = node("y", "aten.lstm.input", **given, bidirectional=False, batch_first=False)
+    half = DType.FLOAT16
+    shapes = {"x": [50_000, 1, 1], "h": [1, 1, 1], "w": [4, 1]}
+    doc = document([tensor(name, shape, half) for name, shape in shapes.items()], [call], [ref("y", 0)])
+    inputs = drawn_inputs(doc)
+    specs = [TensorSpec(half, tuple(each.shape)) for each in inputs]
+    inferred = infer(read(doc), specs, max_bytes=1 << 30).peak_bytes - sum(each.nbytes for each in inputs)
+    assert resident_bytes(lambda: Program(read(doc)).run(inputs, lambda: False, CPU)) <= inferred
+
+
 def resident_bytes(run: Callable[[], object]) -> int:
     """The most that this process held while it ran, beside what it held before: libraries have memory past torch's."""
     try:

@@ -15,8 +15,8 @@ __all__ = ["load", "read_header", "select"]
 START_BYTES = 128 << 10
 """Read at once: the header of all but large weights, and small objects whole. A second request takes longer."""
 INLINE_BYTES = 16 << 10
-"""Of a header that is parsed at once, in a few milliseconds. What a stranger may send takes a tenth of a second, and nobody who
-waits for an answer is to be held up by it."""
+"""Of a header that is parsed at once, in a few milliseconds. What a stranger may send takes a tenth of a second, by
+which nobody who waits for an answer is to be held up."""
 IS_WEIGHTS = "isWeights"
 """In the header's metadata, `true` marks weights."""
 

@@ -20,6 +20,8 @@ PLAIN_RANK = 4
 """Dimensions up to which an element takes no longer for the order in which a tensor is walked."""
 PER_TENSOR = 20_000
 """For each tensor that a node takes or gives in a list."""
+PER_VALUE = 512
+"""For each value of a function that takes its time over some: subnormal numbers, infinities."""
 PER_MATRIX = 2_000
 PER_HEAD = 10_000
 """For each head of each query batch that attention computes."""
@@ -94,6 +96,10 @@ def _statistics(tensors: _Tensors) -> int:
 def _normalised(tensors: _Tensors) -> int:
     """Each row has a mean, a sum or a maximum of its own."""
     return max(128 * tensors.output.elements, 1_024 * _rows(tensors))
+
+
+def _functions(tensors: _Tensors) -> int:
+    return PER_VALUE * tensors.output.elements
 
 
 def _powers(tensors: _Tensors) -> int:
@@ -199,6 +205,7 @@ def _recurrent(tensors: _Tensors) -> int:
 
 
 _COUNTS: Mapping[Cost, Callable[[_Tensors], int]] = {
+    Cost.FUNCTIONS: _functions,
     Cost.LISTS: _lists,
     Cost.POWERS: _powers,
     Cost.REDUCED: _reduced,

@@ -34,6 +34,7 @@ class Cost(StrEnum):
     """Which formula of compute/graph/operations.py counts the floating-point operations."""
 
     MOVED = "moved"
+    FUNCTIONS = "functions"
     LISTS = "lists"
     POWERS = "powers"
     REDUCED = "reduced"

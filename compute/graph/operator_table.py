@@ -27,14 +27,7 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         trunc.default(Tensor self)
         exp.default(Tensor self)
         expm1.default(Tensor self)
-        log.default(Tensor self)
-        log1p.default(Tensor self)
-        log2.default(Tensor self)
-        sqrt.default(Tensor self)
-        rsqrt.default(Tensor self)
         reciprocal.default(Tensor self)
-        sin.default(Tensor self)
-        cos.default(Tensor self)
         tanh.default(Tensor self)
         erf.default(Tensor self)
         sigmoid.default(Tensor self)
@@ -84,6 +77,20 @@ GROUPS: tuple[tuple[Cost, Workspace, Additions, str], ...] = (
         bitwise_xor.Tensor(Tensor self, Tensor other)
         where.self(Tensor condition, Tensor self, Tensor other)
         masked_fill.Scalar(Tensor self, Tensor mask, number value)
+        """,
+    ),
+    (
+        Cost.FUNCTIONS,
+        Workspace.CASTS,
+        Additions.FIXED,
+        """
+        log.default(Tensor self)
+        log1p.default(Tensor self)
+        log2.default(Tensor self)
+        sqrt.default(Tensor self)
+        rsqrt.default(Tensor self)
+        sin.default(Tensor self)
+        cos.default(Tensor self)
         """,
     ),
     (

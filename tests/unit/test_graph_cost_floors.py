@@ -24,6 +24,7 @@ FLOORS: list[tuple[Document, tuple[tuple[int, ...], ...], int]] = [
     # 100 is a number of 7 bits
     (call("aten.topk.default", self=X, k=100, dim=0), ((128, 3),), 100 * 384 * 8),
     (call("aten.pow.Tensor_Scalar", self=X, exponent=3), ((1000,),), 128 * 1000),
+    (call("aten.log2.default", self=X), ((1000,),), 512 * 1000),
     (call("aten.cat.default", tensors=[X, X, Y]), ((1,), (1,)), 20_000 * 4),
     (call("aten.unbind.int", self=X), ((100,),), 20_000 * 100),
     (call("aten.bmm.default", self=X, mat2=Y), ((1000, 1, 1), (1000, 1, 1)), 2_000 * 1000),

@@ -31,12 +31,19 @@ PAUSES_S = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)
 RUNS = 3
 DTYPES = (DType.FLOAT32, DType.INT64)
 HOSTILE_DTYPES = (DType.FLOAT32, DType.FLOAT64, DType.BFLOAT16, DType.FLOAT16, DType.INT8)
+SUBNORMAL = {DType.FLOAT32: 1e-40, DType.FLOAT64: 1e-310, DType.BFLOAT16: 1e-40}
 CPU = torch.device("cpu")
 
 
-def seconds_per_cost(doc: Document) -> float:
-    """The best of a few runs. Raises GraphInvalid or ComputationFailed for a dtype that the operator does not take."""
+def seconds_per_cost(doc: Document, value: float | None = None) -> float:
+    """The best of a few runs, on drawn numbers or on `value` alone.
+
+    Raises GraphInvalid or ComputationFailed for a dtype that the operator does not take.
+    """
     graph, inputs = read(doc), drawn_inputs(doc)
+    for each in inputs:
+        if value is not None and each.is_floating_point():
+            each.fill_(value)
     specs = [TensorSpec(SPEC_DTYPES[tensor.dtype], tuple(tensor.shape)) for tensor in inputs]
     inference = infer(graph, specs, max_bytes=1 << 32)
     program = Program(graph)
@@ -55,11 +62,11 @@ def matmul_of(dtype: DType) -> float:
     )
 
 
-def ratio_to_matmul(doc: Document, dtype: DType) -> float:
-    return seconds_per_cost(doc) / max(seconds_per_cost(sample("aten.mm.default", 512)), matmul_of(dtype))
+def ratio_to_matmul(doc: Document, dtype: DType, value: float | None) -> float:
+    return seconds_per_cost(doc, value) / max(seconds_per_cost(sample("aten.mm.default", 512)), matmul_of(dtype))
 
 
-def slowest(doc: Document, dtype: DType) -> float | None:
+def slowest(doc: Document, dtype: DType, value: float | None = None) -> float | None:
     """The first ratio within the bound, or the best of all tries; nothing where torch does not take the dtype."""
     best = float("inf")
     with warnings.catch_warnings():
@@ -67,7 +74,7 @@ def slowest(doc: Document, dtype: DType) -> float | None:
         for pause_s in PAUSES_S:
             time.sleep(pause_s)
             try:
-                best = min(best, ratio_to_matmul(doc, dtype))
+                best = min(best, ratio_to_matmul(doc, dtype, value))
             except (GraphInvalid, ComputationFailed):
                 return None
             if best <= MOST:
@@ -88,6 +95,14 @@ def test_an_operator_costs_at_most_ten_times_a_matmuls_time(operator: Operator) 
     for dtype in DTYPES:
         ratio = slowest(sample(operator.name, SIDE, dtype), dtype)
         assert ratio is None or ratio <= MOST, f"{operator.name} on {dtype}: {ratio:.1f}"
+
+
+@pytest.mark.parametrize("operator", TORCH_OPERATORS, ids=lambda operator: operator.name)
+def test_so_it_does_on_numbers_that_kernels_take_their_time_over(operator: Operator) -> None:
+    for dtype, subnormal in SUBNORMAL.items():
+        for value in (subnormal, -subnormal, float("inf"), float("nan"), torch.finfo(getattr(torch, dtype)).max):
+            ratio = slowest(sample(operator.name, SIDE, dtype), dtype, value)
+            assert ratio is None or ratio <= MOST, f"{operator.name} on {dtype}, {value}: {ratio:.1f}"
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -48,7 +48,7 @@ async def load(
         if wanted.setdefault(entry, view) is not view:
             again.append((entry, view))
     if uri.content_hash is None:
-        await _load_runs(storage, uri, header, _runs(wanted.items()))
+        await _load_runs(storage, uri, header, _runs_of(uri, header, wanted))
     else:
         await _load_verified(storage, uri, header, wanted, uri.content_hash)
     await _check_bools(uri, wanted)
@@ -58,16 +58,10 @@ async def load(
 
 def beside_bytes(uri: ObjectUri, header: Header, entries: Sequence[TensorEntry]) -> int:
     """What `load` takes at once, at most, besides the views that it is given."""
-    somewhere = memoryview(b"")
-    wanted = dict.fromkeys(entries, somewhere)
-    is_hashed = uri.content_hash is not None
-    tensors = ((entry, wanted.get(entry)) for entry in (header.entries if is_hashed else wanted))
-    sizes = [
-        run.end - run.begin
-        for run in _runs(tensors, HASHED_AT_ONCE_BYTES)
-        if run.direct is None and header.data_start + run.end > len(header.start)
-    ]
-    return sum(nlargest(READ_AHEAD if is_hashed else PARALLEL_RUNS, sizes))
+    somewhere = dict.fromkeys(entries, memoryview(b""))
+    runs = _runs_of(uri, header, somewhere)
+    sizes = [run.end - run.begin for run in runs if run.direct is None and not _is_here(header, run)]
+    return sum(nlargest(PARALLEL_RUNS if uri.content_hash is None else READ_AHEAD, sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +77,18 @@ class _Run:
     def direct(self) -> memoryview | None:
         """Where all of it goes; None: it is read into memory of its own."""
         return self.pieces[0][1] if len(self.pieces) == 1 else None
+
+
+def _is_here(header: Header, run: _Run) -> bool:
+    """All of it came with the header."""
+    return header.data_start + run.end <= len(header.start)
+
+
+def _runs_of(uri: ObjectUri, header: Header, wanted: Mapping[TensorEntry, memoryview]) -> Iterator[_Run]:
+    """The steps in which an object is read: all of it where its name commits to a hash."""
+    if uri.content_hash is None:
+        return _runs(wanted.items())
+    return _runs(((entry, wanted.get(entry)) for entry in header.entries), HASHED_AT_ONCE_BYTES)
 
 
 def _runs(
@@ -115,7 +121,7 @@ def _joined(small: Sequence[tuple[TensorEntry, memoryview | None]]) -> _Run:
 
 
 def _cut(entry: TensorEntry, view: memoryview | None, most_bytes: int | None) -> Iterator[_Run]:
-    step = BESIDE_BYTES if view is None else most_bytes or len(view)
+    step = BESIDE_BYTES if view is None else most_bytes or entry.end - entry.begin
     for begin in range(entry.begin, entry.end, step):
         end = min(begin + step, entry.end)
         piece = None if view is None else view[begin - entry.begin : end - entry.begin]
@@ -127,7 +133,7 @@ async def _read_run(storage: Storage, uri: ObjectUri, header: Header, run: _Run)
     first, last = header.data_start + run.begin, header.data_start + run.end
     begun = memoryview(header.start)[first:last]
     direct = run.direct
-    if direct is None and len(begun) == last - first:
+    if direct is None and _is_here(header, run):
         data = begun
     else:
         data = direct if direct is not None else memoryview(bytearray(last - first))
@@ -176,10 +182,9 @@ async def _read_and_hashed(
 ) -> str:
     """Fill the views; the SHA-256 of all bytes, in hex. Bytes that the header came with are not asked for again."""
     digest = hashlib.sha256(header.start[: header.data_start])
-    runs = _runs(((entry, wanted.get(entry)) for entry in header.entries), HASHED_AT_ONCE_BYTES)
     reading: deque[asyncio.Task[memoryview]] = deque()
     async with one_error_group() as group:
-        for run in runs:
+        for run in _runs_of(uri, header, wanted):
             reading.append(group.create_task(_read_run(storage, uri, header, run)))
             if len(reading) == READ_AHEAD:
                 await _in_chunks(await reading.popleft(), digest.update)

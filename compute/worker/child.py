@@ -58,7 +58,8 @@ def _become(
     # Of a planner too, though it computes nothing: what a run takes depends on it.
     threads = options.threads or TORCHS_OWN_THREADS
     # Each run has threads of its own.
-    lock.before_threads(server, cuda=cuda, memory_bytes=memory_bytes, threads=threads * options.max_running)
+    all_threads = threads * (options.max_running if is_worker else 1)
+    lock.before_threads(server, cuda=cuda, memory_bytes=memory_bytes, threads=all_threads)
     torch.set_num_threads(threads)
     device = choose_device(options.device) if is_worker else torch.device("cpu")
     settle(device)

@@ -179,7 +179,7 @@ def living(pids: list[int]) -> list[int]:
 def parent_of(pid: int) -> int | None:
     """None where there is no such process, or only what its parent has not asked about yet."""
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        state, parent = stat_of(pid)[:2]
     except OSError:
         return None
     return None if state == "Z" else int(parent)
@@ -195,8 +195,12 @@ def name_of(pid: int) -> str | None:
 
 def cpu_s(pid: int) -> float:
     """What it has computed until now; waiting in line for a core is not in it."""
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, stat_of(pid)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def stat_of(pid: int) -> list[str]:
+    """The kernel's fields that follow the name: state, parent, … Raises OSError where there is no such process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def until(true, what: str, seconds: float = 60.0) -> None:

@@ -18,6 +18,7 @@ from compute.graph.workspace import BY_LIBRARIES, workspace_bytes
 from compute.specs import DType, TensorSpec
 from compute.worker.program import Program
 from shared.errors import ComputationFailed, GraphInvalid
+from tests.needs import absent
 from tests.unit.graphs import Document, document, node, read, ref, tensor
 from tests.unit.samples import TORCH_OPERATORS, drawn_inputs, sample
 
@@ -248,7 +249,7 @@ def resident_bytes(run: Callable[[], object]) -> int:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     except OSError as exc:
-        pytest.skip(f"the kernel does not let a peak begin anew: {exc.strerror}")
+        absent(f"the kernel does not let a peak begin anew: {exc.strerror}")
     before = _status("VmRSS")
     run()
     return _status("VmHWM") - before
